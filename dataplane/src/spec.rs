@@ -1,0 +1,537 @@
+//! What xDS asked for, checked: plain typed values that the runtime trusts. Pure; no protobuf type leaves `xds/decode`.
+//!
+//! Every value here is immutable once decoded and shared by `Arc`, so an update that leaves a cluster or route table
+//! alone leaves the very same allocation in place (`Arc::ptr_eq` tells "untouched").
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, uri::Scheme};
+use regex::bytes::Regex;
+
+/// Everything that the proxy runs at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Spec {
+    /// Listeners by resource name.
+    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    /// Route tables by resource name.
+    pub routes: BTreeMap<Arc<str>, Arc<RouteConfig>>,
+    /// Clusters by resource name.
+    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// Endpoint sets by resource name (EDS service name, or the cluster's name).
+    pub endpoints: BTreeMap<Arc<str>, Arc<EndpointSet>>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Resource name.
+    pub name: Arc<str>,
+    /// Where to listen.
+    pub address: ListenAddress,
+    /// Direction as the workload sees it, for metrics' `reporter`.
+    pub direction: Direction,
+    /// What to do with a connection.
+    pub protocol: ListenerProtocol,
+    /// Close a connection on which nothing moves for this long (TCP) or that idles between requests (HTTP).
+    pub idle_timeout: Duration,
+}
+
+/// Where a listener or endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// IP and port.
+    Tcp(SocketAddr),
+    /// Path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// Direction of traffic as the workload sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Towards the workload: `reporter="destination"`.
+    Inbound,
+    /// From the workload, or through a gateway: `reporter="source"`.
+    Outbound,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Debug)]
+pub enum ListenerProtocol {
+    /// Requests: HTTP/1.1 and HTTP/2, told apart by the connection preface.
+    Http(HttpListener),
+    /// Bytes.
+    Tcp(TcpListener),
+}
+
+/// From an `HttpConnectionManager`.
+#[derive(Clone, Debug)]
+pub struct HttpListener {
+    /// `stat_prefix`.
+    pub stat_prefix: Arc<str>,
+    /// Name of the route table (RDS), looked up in the snapshot; or inline.
+    pub routes: RouteSource,
+    /// Filters before the router, in order.
+    pub filters: Vec<HttpFilter>,
+    /// Largest header block, bytes.
+    pub headers_bytes_max: usize,
+    /// Most header fields in one block.
+    pub headers_count_max: usize,
+    /// Time for a whole request head to arrive.
+    pub request_headers_timeout: Duration,
+    /// Time without any byte on a stream (`stream_idle_timeout`); zero is none.
+    pub stream_idle_timeout: Duration,
+    /// HTTP/2 concurrent streams of a downstream connection.
+    pub h2_concurrent_streams_max: u32,
+}
+
+/// Where an HTTP listener's routes come from.
+#[derive(Clone, Debug)]
+pub enum RouteSource {
+    /// By name, over RDS.
+    Named(Arc<str>),
+    /// Within the listener.
+    Inline(Arc<RouteConfig>),
+}
+
+/// An HTTP filter before the router. A closed set; what is not here is NACKed by name.
+#[derive(Clone, Debug)]
+pub enum HttpFilter {}
+
+/// From a `TcpProxy`.
+#[derive(Clone, Debug)]
+pub struct TcpListener {
+    /// `stat_prefix`.
+    pub stat_prefix: Arc<str>,
+    /// Clusters with their weights; at least one, total above zero.
+    pub clusters: Vec<WeightedCluster>,
+}
+
+/// A route table.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Resource name.
+    pub name: Arc<str>,
+    /// Hosts, each with its routes.
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+/// The routes of some host names.
+#[derive(Clone, Debug)]
+pub struct VirtualHost {
+    /// Name, unique in the table.
+    pub name: Arc<str>,
+    /// Lower case: exact `a.b`, `a.b:80`; suffix `*.b`; prefix `a.*`; or `*`.
+    pub domains: Vec<String>,
+    /// Routes in order; the first that matches wins.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Name, for logs; may be empty.
+    pub name: Arc<str>,
+    /// When it applies.
+    pub matches: RouteMatch,
+    /// What to do.
+    pub action: RouteAction,
+    /// Changes to the request before it goes upstream.
+    pub request_headers: HeaderMutation,
+    /// Changes to the response before it goes downstream.
+    pub response_headers: HeaderMutation,
+}
+
+/// When a route applies: every part must match.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    /// The path without its query.
+    pub path: PathMatch,
+    /// Whether the path is compared without regard to case.
+    pub ignore_case: bool,
+    /// Header conditions.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameter conditions.
+    pub query: Vec<QueryMatch>,
+    /// Only this share of requests, in millionths (`runtime_fraction`); one million is all.
+    pub fraction_ppm: u32,
+}
+
+/// How a path matches.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// `prefix`.
+    Prefix(String),
+    /// `path_separated_prefix`: the prefix, or the prefix and a slash.
+    SegmentPrefix(String),
+    /// `path`.
+    Exact(String),
+    /// `safe_regex`, on the whole path.
+    Regex(Regex),
+}
+
+/// A condition on a header; pseudo headers `:method`, `:authority`, `:path`, `:scheme` included.
+#[derive(Clone, Debug)]
+pub struct HeaderMatch {
+    /// Lower case name.
+    pub name: String,
+    /// What its value must be. Several values are joined with "," as Envoy does.
+    pub value: ValueMatch,
+    /// The condition holds when the value does not match.
+    pub invert: bool,
+    /// An absent header counts as an empty one.
+    pub missing_as_empty: bool,
+}
+
+/// A condition on a query parameter.
+#[derive(Clone, Debug)]
+pub struct QueryMatch {
+    /// Name.
+    pub name: String,
+    /// What its first value must be.
+    pub value: ValueMatch,
+}
+
+/// How a value matches.
+#[derive(Clone, Debug)]
+pub enum ValueMatch {
+    /// There is one (`true`) or there is none (`false`).
+    Present(bool),
+    /// String conditions.
+    Exact {
+        /// The text, already lower case when case is ignored.
+        text: String,
+        /// Whether case is ignored.
+        ignore_case: bool,
+    },
+    /// Starts with.
+    Prefix {
+        /// The text.
+        text: String,
+        /// Whether case is ignored.
+        ignore_case: bool,
+    },
+    /// Ends with.
+    Suffix {
+        /// The text.
+        text: String,
+        /// Whether case is ignored.
+        ignore_case: bool,
+    },
+    /// Contains.
+    Contains {
+        /// The text.
+        text: String,
+        /// Whether case is ignored.
+        ignore_case: bool,
+    },
+    /// Matches as a whole.
+    Regex(Regex),
+    /// An integer within the half-open range.
+    Range {
+        /// First value inside.
+        start: i64,
+        /// First value outside.
+        end: i64,
+    },
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum RouteAction {
+    /// Send to a cluster.
+    Forward(Forward),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer with a fixed response.
+    Direct(DirectResponse),
+}
+
+/// Send to a cluster.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Clusters with their weights; at least one, total above zero.
+    pub clusters: Vec<WeightedCluster>,
+    /// Answer when the cluster is not known.
+    pub cluster_not_found: StatusCode,
+    /// Time for the whole request with its retries, until the response ends; none is unlimited.
+    pub timeout: Option<Duration>,
+    /// Time without a byte in either direction; overrides the listener's.
+    pub idle_timeout: Option<Duration>,
+    /// Retry policy; none is no retry.
+    pub retry: Option<RetryPolicy>,
+    /// Replaces the matched prefix of the path.
+    pub prefix_rewrite: Option<String>,
+    /// Replaces what the regex matches in the path.
+    pub regex_rewrite: Option<(Regex, String)>,
+    /// Replaces the host.
+    pub host_rewrite: Option<HeaderValue>,
+    /// Protocol upgrades allowed, lower case: `websocket`.
+    pub upgrades: Vec<String>,
+}
+
+/// A cluster and its share.
+#[derive(Clone, Debug)]
+pub struct WeightedCluster {
+    /// Name of the cluster.
+    pub name: Arc<str>,
+    /// Its share of the total.
+    pub weight: u32,
+    /// Changes to the request for this cluster.
+    pub request_headers: HeaderMutation,
+    /// Changes to the response from this cluster.
+    pub response_headers: HeaderMutation,
+}
+
+/// When and how often to try again.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// What counts as worth another try.
+    pub on: RetryOn,
+    /// Further tries after the first.
+    pub retries_max: u32,
+    /// Time for one try until response headers; none is the request's.
+    pub per_try_timeout: Option<Duration>,
+    /// First pause's upper bound; later ones double, with full jitter.
+    pub backoff_base: Duration,
+    /// Upper bound of a pause.
+    pub backoff_max: Duration,
+}
+
+/// Retry conditions, Envoy's `retry_on` words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn {
+    /// `5xx`: any 5xx, or no response.
+    pub server_error: bool,
+    /// `gateway-error`: 502, 503, 504.
+    pub gateway_error: bool,
+    /// `reset`: no response at all.
+    pub reset: bool,
+    /// `connect-failure`.
+    pub connect_failure: bool,
+    /// `refused-stream`.
+    pub refused_stream: bool,
+    /// `retriable-4xx`: 409.
+    pub retriable_4xx: bool,
+    /// `reset-before-request`: nothing of the request was sent.
+    pub reset_before_request: bool,
+    /// `retriable-status-codes` and bare codes.
+    pub statuses: Vec<u16>,
+    /// gRPC status codes: `cancelled` 1, `deadline-exceeded` 4, `resource-exhausted` 8, `internal` 13, `unavailable` 14.
+    pub grpc_statuses: Vec<u16>,
+}
+
+/// Answer with a redirect; what is absent stays as requested.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// New scheme.
+    pub scheme: Option<Scheme>,
+    /// New host.
+    pub host: Option<String>,
+    /// New port.
+    pub port: Option<u16>,
+    /// New path.
+    pub path: PathRedirect,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+    /// Drops the query.
+    pub strip_query: bool,
+}
+
+/// What a redirect does with the path.
+#[derive(Clone, Debug)]
+pub enum PathRedirect {
+    /// Nothing.
+    Keep,
+    /// Replaces all of it.
+    Full(String),
+    /// Replaces the matched prefix.
+    Prefix(String),
+}
+
+/// Answer with a fixed response.
+#[derive(Clone, Debug)]
+pub struct DirectResponse {
+    /// Status.
+    pub status: StatusCode,
+    /// Body.
+    pub body: bytes::Bytes,
+}
+
+/// Changes to headers: removals first, then sets, then adds.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderMutation {
+    /// Names to remove.
+    pub remove: Vec<HeaderName>,
+    /// Values that replace what is there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Values that come beside what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// New host, from setting `:authority` or `host`.
+    pub host: Option<HeaderValue>,
+}
+
+impl HeaderMutation {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty() && self.host.is_none()
+    }
+}
+
+/// An upstream service.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Resource name.
+    pub name: Arc<str>,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// How an endpoint is picked.
+    pub balancing: Balancing,
+    /// What is spoken to the endpoints.
+    pub protocol: UpstreamProtocol,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Limits.
+    pub limits: ClusterLimits,
+    /// Close a pooled connection that idles this long.
+    pub idle_timeout: Duration,
+    /// Labels for metrics.
+    pub destination: Destination,
+}
+
+/// What a cluster leads to, for metrics; `unknown` where the control plane did not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// `destination_service`: full host name.
+    pub host: Arc<str>,
+    /// `destination_service_name`.
+    pub name: Arc<str>,
+    /// `destination_service_namespace`.
+    pub namespace: Arc<str>,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug)]
+pub enum Discovery {
+    /// EDS, under this resource name.
+    Eds(Arc<str>),
+    /// Within the cluster.
+    Static(Arc<EndpointSet>),
+    /// Addresses are host names; resolved again every `refresh`. `STRICT_DNS` and `LOGICAL_DNS`.
+    Dns {
+        /// Endpoints whose addresses are names.
+        endpoints: Arc<EndpointSet>,
+        /// How often to resolve.
+        refresh: Duration,
+    },
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancing {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Power of two choices by active requests.
+    LeastRequest,
+    /// Uniform by weight.
+    Random,
+}
+
+/// What is spoken to the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// As the downstream speaks (`use_downstream_protocol_config`).
+    Downstream,
+}
+
+/// `circuit_breakers` and retry budget of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterLimits {
+    /// Most open connections of the process.
+    pub connections_max: u32,
+    /// Most requests waiting for a connection.
+    pub pending_max: u32,
+    /// Most active requests.
+    pub requests_max: u32,
+    /// Most retries active at once, where no budget is given.
+    pub retries_max: u32,
+    /// Retries as a share of active requests, in percent (`retry_budget.budget_percent`).
+    pub retry_budget_percent: u32,
+    /// Retries always allowed (`retry_budget.min_retry_concurrency`).
+    pub retry_concurrency_min: u32,
+    /// Requests after which a connection is closed; 0 is no limit.
+    pub requests_per_connection_max: u32,
+}
+
+/// The endpoints of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointSet {
+    /// By locality, highest priority (lowest number) first.
+    pub localities: Vec<LocalityEndpoints>,
+}
+
+/// The endpoints of one locality.
+#[derive(Clone, Debug)]
+pub struct LocalityEndpoints {
+    /// 0 is used first.
+    pub priority: u32,
+    /// Share of this locality within its priority; 0 where localities are not weighted.
+    pub weight: u32,
+    /// `region/zone/subzone`.
+    pub locality: Arc<str>,
+    /// Endpoints.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: EndpointAddress,
+    /// Its share.
+    pub weight: u32,
+    /// Whether it may get new requests.
+    pub health: EndpointHealth,
+    /// Who it is, for metrics.
+    pub workload: Workload,
+}
+
+/// Address of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    /// IP and port.
+    Tcp(SocketAddr),
+    /// Path of a unix socket.
+    Unix(PathBuf),
+    /// Host name and port, to be resolved.
+    Name(Arc<str>, u16),
+}
+
+/// Whether an endpoint may get new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointHealth {
+    /// `HEALTHY` or `UNKNOWN`.
+    Admitting,
+    /// `DRAINING`: existing streams finish.
+    Draining,
+    /// `UNHEALTHY` or `TIMEOUT`.
+    Unhealthy,
+}
+
+/// Istio's workload labels; `unknown` where not told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// `*_workload`.
+    pub name: Arc<str>,
+    /// `*_workload_namespace`.
+    pub namespace: Arc<str>,
+    /// `*_canonical_service`.
+    pub service: Arc<str>,
+    /// `*_canonical_revision`.
+    pub revision: Arc<str>,
+    /// `*_cluster`.
+    pub cluster: Arc<str>,
+}

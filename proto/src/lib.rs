@@ -1,0 +1,35 @@
+//! The words on the wire: our registry, admin and extension protocols, and the xDS types that we speak.
+//!
+//! Generated code is checked in, so that a build needs no protobuf compiler; `tests/generated.rs` compares it with the
+//! `.proto` files and rewrites it when `WEFT_BLESS=1`.
+
+pub use envoy_types::pb as xds;
+
+pub mod node;
+
+/// Adapter to control plane: services, endpoints and documents.
+pub mod registry {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all)]
+    pub mod v1 {
+        include!("generated/weft.registry.v1.rs");
+    }
+}
+
+/// People to control plane.
+pub mod admin {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all)]
+    pub mod v1 {
+        include!("generated/weft.admin.v1.rs");
+    }
+}
+
+/// What only the weft proxy has.
+pub mod extension {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all)]
+    pub mod v1 {
+        include!("generated/weft.extension.v1.rs");
+    }
+}

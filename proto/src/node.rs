@@ -1,0 +1,342 @@
+//! The contract of node metadata and resource names: how a proxy says what it needs, and what the control plane calls
+//! what it sends. Pure: plain values to and from protobuf `Struct`, no I/O.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
+
+use crate::xds::google::protobuf::{ListValue, Struct, Value, value::Kind};
+
+/// What a proxy does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Beside one or more workloads.
+    #[default]
+    Sidecar,
+    /// At the edge: serves the `Gateway` documents that select its labels.
+    Gateway,
+}
+
+/// One declared upstream: a local port that leads to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Upstream {
+    /// Where the proxy listens.
+    pub bind: SocketAddr,
+    /// Service name, or any of its host names.
+    pub service: String,
+    /// Service port; 0 is the service's first port.
+    pub port: u16,
+}
+
+/// One inbound port: what the mesh reaches the workload by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Inbound {
+    /// Where the proxy listens.
+    pub bind: SocketAddr,
+    /// The service that the workload serves.
+    pub service: String,
+    /// The service's port; 0 is its first port.
+    pub port: u16,
+    /// Where the workload listens.
+    pub app: SocketAddr,
+    /// What is spoken: `http`, `http2`, `grpc` or `tcp`; empty: as the service's port says, else TCP.
+    pub protocol: String,
+}
+
+/// What a proxy tells about itself in `Node.metadata`. The keys are those of the struct, upper case.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeMetadata {
+    /// `ROLE`: `sidecar` or `gateway`.
+    pub role: Role,
+    /// `NAMESPACE`: the workload's; `default` when absent.
+    pub namespace: String,
+    /// `WORKLOAD`: name of the deployment or job.
+    pub workload: String,
+    /// `VERSION`: the workload's version label.
+    pub version: String,
+    /// `LABELS`: the workload's labels; `Gateway.selector` matches them.
+    pub labels: BTreeMap<String, String>,
+    /// `UPSTREAMS`: declared upstreams.
+    pub upstreams: Vec<Upstream>,
+    /// `INBOUND`: inbound ports.
+    pub inbound: Vec<Inbound>,
+    /// `OUTBOUND_HTTP`: where the proxy listens for HTTP that is routed by host.
+    pub outbound_http: Option<SocketAddr>,
+    /// `BIND`: address that gateway listeners bind; 0.0.0.0 when absent.
+    pub gateway_bind: Option<std::net::IpAddr>,
+    /// `PORTS`: gateway server port to the port really bound, where an unprivileged or test gateway needs another one.
+    pub gateway_ports: BTreeMap<u16, u16>,
+    /// `EXTENSIONS`: full names of messages under `weft.extension.v1` that the proxy understands.
+    pub extensions: Vec<String>,
+}
+
+/// Node metadata that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeMetadataError {
+    /// The key, e.g. `UPSTREAMS[0].bind`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for NodeMetadataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node metadata {}: {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for NodeMetadataError {}
+
+impl NodeMetadata {
+    /// Reads the metadata of an xDS node. Unknown keys are other software's and are passed over.
+    pub fn from_struct(metadata: &Struct) -> Result<Self, NodeMetadataError> {
+        let fields = &metadata.fields;
+        let role = match text(fields.get("ROLE"), "ROLE")?.as_str() {
+            "" | "sidecar" => Role::Sidecar,
+            "gateway" => Role::Gateway,
+            other => return Err(error("ROLE", format!("{other:?} is neither sidecar nor gateway"))),
+        };
+        let namespace = match text(fields.get("NAMESPACE"), "NAMESPACE")? {
+            empty if empty.is_empty() => "default".to_owned(),
+            given => given,
+        };
+        let mut labels = BTreeMap::new();
+        for (key, value) in entries(fields.get("LABELS"), "LABELS")? {
+            labels.insert(key.clone(), text(Some(value), &format!("LABELS.{key}"))?);
+        }
+        let mut gateway_ports = BTreeMap::new();
+        for (key, value) in entries(fields.get("PORTS"), "PORTS")? {
+            let field = format!("PORTS.{key}");
+            let from = key.parse().map_err(|_| error(&field, "the key is no port number"))?;
+            gateway_ports.insert(from, port(Some(value), &field)?);
+        }
+        let upstreams = items(fields.get("UPSTREAMS"), "UPSTREAMS")?
+            .iter()
+            .enumerate()
+            .map(|(i, value)| {
+                let at = format!("UPSTREAMS[{i}]");
+                let entry = entries(Some(value), &at)?.collect::<BTreeMap<_, _>>();
+                Ok(Upstream {
+                    bind: socket(&entry, "bind", &at)?,
+                    service: text(entry.get(&"service".to_owned()).copied(), &format!("{at}.service"))?,
+                    port: port(entry.get(&"port".to_owned()).copied(), &format!("{at}.port"))?,
+                })
+            })
+            .collect::<Result<_, NodeMetadataError>>()?;
+        let inbound = items(fields.get("INBOUND"), "INBOUND")?
+            .iter()
+            .enumerate()
+            .map(|(i, value)| {
+                let at = format!("INBOUND[{i}]");
+                let entry = entries(Some(value), &at)?.collect::<BTreeMap<_, _>>();
+                let word = |key: &str| text(entry.get(&key.to_owned()).copied(), &format!("{at}.{key}"));
+                Ok(Inbound {
+                    bind: socket(&entry, "bind", &at)?,
+                    service: word("service")?,
+                    port: port(entry.get(&"port".to_owned()).copied(), &format!("{at}.port"))?,
+                    app: socket(&entry, "app", &at)?,
+                    protocol: word("protocol")?,
+                })
+            })
+            .collect::<Result<_, NodeMetadataError>>()?;
+        let extensions = items(fields.get("EXTENSIONS"), "EXTENSIONS")?
+            .iter()
+            .enumerate()
+            .map(|(i, value)| text(Some(value), &format!("EXTENSIONS[{i}]")))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            role,
+            namespace,
+            workload: text(fields.get("WORKLOAD"), "WORKLOAD")?,
+            version: text(fields.get("VERSION"), "VERSION")?,
+            labels,
+            upstreams,
+            inbound,
+            outbound_http: optional(fields.get("OUTBOUND_HTTP"), "OUTBOUND_HTTP")?,
+            gateway_bind: optional(fields.get("BIND"), "BIND")?,
+            gateway_ports,
+            extensions,
+        })
+    }
+
+    /// Writes the metadata as an xDS node carries it; what is empty is left out.
+    pub fn to_struct(&self) -> Struct {
+        let mut fields = BTreeMap::new();
+        if self.role == Role::Gateway {
+            fields.insert("ROLE", string("gateway"));
+        }
+        for (key, value) in
+            [("NAMESPACE", &self.namespace), ("WORKLOAD", &self.workload), ("VERSION", &self.version)]
+        {
+            if !value.is_empty() {
+                fields.insert(key, string(value));
+            }
+        }
+        if !self.labels.is_empty() {
+            fields.insert("LABELS", object(self.labels.iter().map(|(k, v)| (k.clone(), string(v)))));
+        }
+        if !self.gateway_ports.is_empty() {
+            let ports = self.gateway_ports.iter().map(|(k, v)| (k.to_string(), number(*v)));
+            fields.insert("PORTS", object(ports));
+        }
+        if !self.upstreams.is_empty() {
+            fields.insert(
+                "UPSTREAMS",
+                list(self.upstreams.iter().map(|upstream| {
+                    object([
+                        ("bind".to_owned(), string(&upstream.bind.to_string())),
+                        ("service".to_owned(), string(&upstream.service)),
+                        ("port".to_owned(), number(upstream.port)),
+                    ])
+                })),
+            );
+        }
+        if !self.inbound.is_empty() {
+            fields.insert(
+                "INBOUND",
+                list(self.inbound.iter().map(|inbound| {
+                    object([
+                        ("bind".to_owned(), string(&inbound.bind.to_string())),
+                        ("service".to_owned(), string(&inbound.service)),
+                        ("port".to_owned(), number(inbound.port)),
+                        ("app".to_owned(), string(&inbound.app.to_string())),
+                        ("protocol".to_owned(), string(&inbound.protocol)),
+                    ])
+                })),
+            );
+        }
+        if let Some(address) = self.outbound_http {
+            fields.insert("OUTBOUND_HTTP", string(&address.to_string()));
+        }
+        if let Some(address) = self.gateway_bind {
+            fields.insert("BIND", string(&address.to_string()));
+        }
+        if !self.extensions.is_empty() {
+            fields.insert("EXTENSIONS", list(self.extensions.iter().map(|name| string(name))));
+        }
+        Struct { fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
+    }
+}
+
+/// Name of the cluster of a service port, in Istio's form: `outbound|80|v1|reviews.default.svc.cluster.local`.
+pub fn cluster_name(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound|{port}|{subset}|{host}")
+}
+
+fn error(field: &str, problem: impl Into<String>) -> NodeMetadataError {
+    NodeMetadataError { field: field.to_owned(), problem: problem.into() }
+}
+
+fn text(value: Option<&Value>, field: &str) -> Result<String, NodeMetadataError> {
+    match value.and_then(|value| value.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => Ok(String::new()),
+        Some(Kind::StringValue(text)) => Ok(text.clone()),
+        Some(_) => Err(error(field, "a string is wanted")),
+    }
+}
+
+fn port(value: Option<&Value>, field: &str) -> Result<u16, NodeMetadataError> {
+    match value.and_then(|value| value.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => Ok(0),
+        Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..=65535.0).contains(n) => Ok(*n as u16),
+        Some(_) => Err(error(field, "a port number from 0 to 65535 is wanted")),
+    }
+}
+
+fn optional<T: std::str::FromStr>(
+    value: Option<&Value>,
+    field: &str,
+) -> Result<Option<T>, NodeMetadataError> {
+    let text = text(value, field)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| error(field, format!("{text:?} is no address")))
+}
+
+fn socket(entry: &BTreeMap<&String, &Value>, key: &str, at: &str) -> Result<SocketAddr, NodeMetadataError> {
+    let field = format!("{at}.{key}");
+    let text = text(entry.get(&key.to_owned()).copied(), &field)?;
+    text.parse().map_err(|_| error(&field, format!("{text:?} is no address and port")))
+}
+
+fn entries<'a>(
+    value: Option<&'a Value>,
+    field: &str,
+) -> Result<impl Iterator<Item = (&'a String, &'a Value)> + use<'a>, NodeMetadataError> {
+    match value.and_then(|value| value.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => Ok(None.into_iter().flatten()),
+        Some(Kind::StructValue(found)) => Ok(Some(found.fields.iter()).into_iter().flatten()),
+        Some(_) => Err(error(field, "an object is wanted")),
+    }
+}
+
+fn items<'a>(value: Option<&'a Value>, field: &str) -> Result<&'a [Value], NodeMetadataError> {
+    match value.and_then(|value| value.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => Ok(&[]),
+        Some(Kind::ListValue(found)) => Ok(&found.values),
+        Some(_) => Err(error(field, "a list is wanted")),
+    }
+}
+
+fn string(text: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(text.to_owned())) }
+}
+
+fn number(port: u16) -> Value {
+    Value { kind: Some(Kind::NumberValue(f64::from(port))) }
+}
+
+fn object(entries: impl IntoIterator<Item = (String, Value)>) -> Value {
+    Value { kind: Some(Kind::StructValue(Struct { fields: entries.into_iter().collect() })) }
+}
+
+fn list(values: impl IntoIterator<Item = Value>) -> Value {
+    Value { kind: Some(Kind::ListValue(ListValue { values: values.into_iter().collect() })) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_survives_the_wire() {
+        let metadata = NodeMetadata {
+            role: Role::Gateway,
+            namespace: "shop".into(),
+            workload: "web".into(),
+            version: "v1".into(),
+            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            upstreams: vec![Upstream {
+                bind: "127.0.0.1:9001".parse().unwrap(),
+                service: "api".into(),
+                port: 80,
+            }],
+            inbound: vec![Inbound {
+                bind: "127.0.0.1:15006".parse().unwrap(),
+                service: "web".into(),
+                port: 80,
+                app: "127.0.0.1:8080".parse().unwrap(),
+                protocol: "http".into(),
+            }],
+            outbound_http: Some("127.0.0.1:15080".parse().unwrap()),
+            gateway_bind: Some("127.0.0.1".parse().unwrap()),
+            gateway_ports: BTreeMap::from([(80, 8080)]),
+            extensions: vec!["weft.extension.v1.PeakEwma".into()],
+        };
+        assert_eq!(NodeMetadata::from_struct(&metadata.to_struct()), Ok(metadata));
+    }
+
+    #[test]
+    fn a_bad_address_is_named_by_its_place() {
+        let bad = Struct {
+            fields: [("UPSTREAMS".to_owned(), list([object([("bind".to_owned(), string("nowhere"))])]))]
+                .into(),
+        };
+        assert_eq!(NodeMetadata::from_struct(&bad).unwrap_err().field, "UPSTREAMS[0].bind");
+    }
+
+    #[test]
+    fn a_foreign_node_is_a_sidecar_in_the_default_namespace() {
+        let node = NodeMetadata::from_struct(&Struct::default()).unwrap();
+        assert_eq!((node.role, node.namespace.as_str()), (Role::Sidecar, "default"));
+    }
+}
