@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, uri::Scheme};
+use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;
 
 /// Everything that the proxy runs at one moment.
@@ -239,7 +239,7 @@ pub enum ValueMatch {
 #[derive(Clone, Debug)]
 pub enum RouteAction {
     /// Send to a cluster.
-    Forward(Forward),
+    Forward(Box<Forward>),
     /// Answer with a redirect.
     Redirect(Redirect),
     /// Answer with a fixed response.
