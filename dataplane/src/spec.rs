@@ -82,6 +82,8 @@ pub struct HttpListener {
     pub stream_idle_timeout: Duration,
     /// HTTP/2 concurrent streams of a downstream connection.
     pub h2_concurrent_streams_max: u32,
+    /// Protocol upgrades allowed on every route, lower case: `websocket`. A route may allow more.
+    pub upgrades: Vec<String>,
 }
 
 /// Where an HTTP listener's routes come from.
@@ -386,6 +388,11 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How an endpoint is picked.
     pub balancing: Balancing,
+    /// Whether localities share their priority's traffic by `LocalityEndpoints::weight`; else endpoints of one priority
+    /// are one flat set.
+    pub locality_weighted: bool,
+    /// Below this share of healthy endpoints, in percent, health is disregarded (`healthy_panic_threshold`); 0 is never.
+    pub panic_percent: u32,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
     /// Time to connect.
@@ -458,7 +465,8 @@ pub struct ClusterLimits {
     pub requests_max: u32,
     /// Most retries active at once, where no budget is given.
     pub retries_max: u32,
-    /// Retries as a share of active requests, in percent (`retry_budget.budget_percent`).
+    /// Retries as a share of active requests, in percent (`retry_budget.budget_percent`). This and
+    /// `retry_concurrency_min` are both 0 when no budget is given; `retries_max` holds then.
     pub retry_budget_percent: u32,
     /// Retries always allowed (`retry_budget.min_retry_concurrency`).
     pub retry_concurrency_min: u32,
