@@ -1,0 +1,102 @@
+//! The command line: every command and the options that all of them share.
+
+use clap::{Parser, Subcommand};
+
+use crate::{command, demo};
+
+/// Printed below every help text.
+const EXIT_CODES: &str = "Exit codes: 0 yes or done; 1 the answer is no; 2 usage or bad input; \
+    3 control plane unreachable or timed out; 4 not found; 5 not authorised";
+
+/// A service mesh for services that do not all live in one cluster.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to log on stderr, e.g. info or weft_control=debug,warn
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Ends when stdin ends: children of `weft demo` never outlive it.
+    #[arg(long, global = true, hide = true)]
+    pub exit_with_parent: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Store documents, and wait until every proxy runs them
+    Apply(command::apply::ApplyArgs),
+    /// List documents, services, endpoints, proxies or sources
+    Get(command::get::GetArgs),
+    /// Remove a document
+    Delete(command::delete::DeleteArgs),
+    /// Check documents without storing them
+    Validate(command::validate::ValidateArgs),
+    /// Tell whether proxies are connected and in sync
+    #[command(visible_alias = "ps")]
+    Status(command::status::StatusArgs),
+    /// Work with the sources that feed the registry
+    Source(command::source::SourceArgs),
+    /// One sample application of the demo
+    #[command(hide = true)]
+    DemoService(demo::service::ServiceArgs),
+    /// Print the version
+    Version(command::version::VersionArgs),
+    /// Print a completion script for a shell
+    Completion(command::completion::CompletionArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn check(line: &str, taken: bool) {
+        let parsed = Cli::try_parse_from(line.split_whitespace());
+        assert_eq!(parsed.is_ok(), taken, "{line}: {:?}", parsed.err().map(|error| error.to_string()));
+    }
+
+    #[test]
+    fn every_documented_usage_is_taken() {
+        check("weft apply -f routes.yaml", true);
+        check("weft apply -f a.yaml -f dir --wait --dry-run", true);
+        check("weft apply -f a.yaml b.yaml --wait=30s -o json", true);
+        check("weft apply -f - --address http://10.0.0.1:15014", true);
+        check("weft get services", true);
+        check("weft get vs reviews -n shop -o yaml", true);
+        check("weft get VirtualService -A --no-headers", true);
+        check("weft delete virtualservice reviews -n shop", true);
+        check("weft validate a.yaml b.yaml --live", true);
+        check("weft status --wait", true);
+        check("weft status --wait=5s -o jsonl", true);
+        check("weft ps", true);
+        check("weft source confirm consul/dc1", true);
+        check("weft version -o json", true);
+        check("weft completion bash", true);
+        check("weft get services --log debug", true);
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        check("weft", false);
+        check("weft apply", false);
+        check("weft apply -f a.yaml --wait=soon", false);
+        check("weft get pods", false);
+        check("weft get vs reviews -n shop -A", false);
+        check("weft delete vs", false);
+        check("weft delete services api", false);
+        check("weft validate", false);
+        check("weft source confirm", false);
+        check("weft get services -o xml", false);
+        check("weft completion cobol", false);
+    }
+}

@@ -1,0 +1,86 @@
+//! The commands, one file each, and the way from arguments to an exit code.
+
+pub mod apply;
+pub mod completion;
+pub mod delete;
+pub mod get;
+pub mod source;
+pub mod status;
+pub mod validate;
+pub mod version;
+
+use std::{future::Future, io::Read as _, time::Duration};
+
+use crate::{
+    args::{Cli, Command},
+    demo,
+    failure::{Exit, Failure},
+};
+
+/// Runs the command.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Apply(args) => wait_for(apply::run(args)),
+        Command::Get(args) => wait_for(get::run(args)),
+        Command::Delete(args) => wait_for(delete::run(args)),
+        Command::Validate(args) => wait_for(validate::run(args)),
+        Command::Status(args) => wait_for(status::run(args)),
+        Command::Source(args) => wait_for(source::run(args)),
+        Command::DemoService(args) => wait_for(demo::service::run(args)),
+        Command::Version(args) => version::run(args),
+        Command::Completion(args) => completion::run(args),
+    }
+}
+
+/// Runs a short command to its end on one thread.
+pub fn wait_for(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    runtime.block_on(work)
+}
+
+/// The failure of a process that the system gives no event loop.
+pub fn no_runtime(error: std::io::Error) -> Failure {
+    Failure::usage(
+        "cannot start the event loop",
+        error.to_string(),
+        "check the limits on threads and open files (ulimit -a)",
+    )
+}
+
+/// Ends the process when stdin ends, so that a child dies with its parent even when that is killed.
+pub fn watch_parent() {
+    std::thread::spawn(|| {
+        let mut sink = [0_u8; 64];
+        while std::io::stdin().read(&mut sink).is_ok_and(|read| read > 0) {}
+        std::process::exit(0);
+    });
+}
+
+/// Reads a duration such as 30s, 500ms or 2m.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("{text:?} is no duration; write it like 30s, 500ms or 2m");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "30", "1h30", "-1s", "99999999999999999999s", "400000000000000000m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! `weft demo`: a whole mesh on this machine.
+
+pub mod service;

@@ -1,0 +1,74 @@
+//! The kinds that `get` and `delete` know, and the names that people type for them.
+
+use clap::ValueEnum;
+
+/// Everything that can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Documents of every kind.
+    #[value(aliases = ["document", "docs", "all"])]
+    Documents,
+    /// VirtualService documents.
+    #[value(aliases = ["virtualservice", "vs"])]
+    Virtualservices,
+    /// DestinationRule documents.
+    #[value(aliases = ["destinationrule", "dr"])]
+    Destinationrules,
+    /// ServiceEntry documents.
+    #[value(aliases = ["serviceentry", "se"])]
+    Serviceentries,
+    /// Gateway documents.
+    #[value(aliases = ["gateway", "gw"])]
+    Gateways,
+    /// Services of the registry, merged over all sources.
+    #[value(aliases = ["service", "svc"])]
+    Services,
+    /// Addresses that serve the services.
+    #[value(aliases = ["endpoint", "ep"])]
+    Endpoints,
+    /// Proxies that are connected.
+    #[value(aliases = ["proxy", "px"])]
+    Proxies,
+    /// Sources that feed the registry.
+    #[value(aliases = ["source"])]
+    Sources,
+}
+
+impl Kind {
+    /// Name of the document kind as the admin API spells it; empty is every kind, `None` is no document at all.
+    pub fn document(self) -> Option<&'static str> {
+        match self {
+            Kind::Documents => Some(""),
+            Kind::Virtualservices => Some("VirtualService"),
+            Kind::Destinationrules => Some("DestinationRule"),
+            Kind::Serviceentries => Some("ServiceEntry"),
+            Kind::Gateways => Some("Gateway"),
+            Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(typed: &str, expected: Kind) {
+        assert_eq!(Kind::from_str(typed, true), Ok(expected), "{typed}");
+    }
+
+    #[test]
+    fn a_kind_may_be_typed_short_singular_or_as_in_yaml() {
+        check("vs", Kind::Virtualservices);
+        check("VirtualService", Kind::Virtualservices);
+        check("virtualservices", Kind::Virtualservices);
+        check("dr", Kind::Destinationrules);
+        check("gw", Kind::Gateways);
+        check("Gateway", Kind::Gateways);
+        check("svc", Kind::Services);
+        check("ep", Kind::Endpoints);
+        check("proxy", Kind::Proxies);
+        check("source", Kind::Sources);
+        assert!(Kind::from_str("pods", true).is_err());
+    }
+}
