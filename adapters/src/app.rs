@@ -1,0 +1,53 @@
+//! One adapter process: the source, the registry client, and both ends of their life.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::files::{self, Files};
+use crate::settings::{AdapterSettings, Platform};
+use crate::source::{Source, SourceError};
+
+/// Longest time that the client may take to end after the source has.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Runs an adapter until `stop` is cancelled or its source cannot go on.
+pub async fn run(settings: AdapterSettings, stop: CancellationToken) -> Result<(), SourceError> {
+    match settings.platform {
+        Platform::Files(files) => {
+            let client = Client::new(Files::description(&files), settings.control_planes);
+            let source = Files::new(files, client.metrics());
+            drive(source, client, stop).await
+        }
+    }
+}
+
+/// What is wrong with the platform as the adapter would see it now, one line each; empty when nothing is.
+pub async fn check(settings: &AdapterSettings) -> Vec<String> {
+    match &settings.platform {
+        Platform::Files(files) => match files::check(files) {
+            Ok(problems) => problems.iter().map(ToString::to_string).collect(),
+            Err(error) => {
+                vec![format!("{}: {error}; name a directory that exists", files.directory.display())]
+            }
+        },
+    }
+}
+
+/// Runs a source against a client: `weft` for its own platforms, others for theirs.
+pub async fn drive<S: Source>(source: S, client: Client, stop: CancellationToken) -> Result<(), SourceError> {
+    let description = source.describe();
+    tracing::info!(source = description.source, platform = description.platform, "adapter started");
+    // Ends the client when the source ends on its own, and both when the caller gives up waiting.
+    let stop = stop.child_token();
+    let _guard = stop.clone().drop_guard();
+    let sink = client.sink();
+    let mut telling = tokio::spawn(client.run(stop.clone()));
+    let outcome = source.run(sink, stop.clone()).await;
+    stop.cancel();
+    if tokio::time::timeout(STOP_MAX, &mut telling).await.is_err() {
+        telling.abort();
+    }
+    outcome
+}

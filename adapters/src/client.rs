@@ -1,0 +1,113 @@
+//! The registry client: holds one source's view and tells it to every control plane.
+//!
+//! Each control plane has a task of its own that reads the shared log at its own speed, so a slow or dead one holds
+//! nobody else. Nothing is queued per control plane: what it has not heard is in the log, or it gets the view again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::link::Link;
+use self::log::Log;
+use crate::metrics::Metrics;
+use crate::source::{Condition, Description, Sink};
+
+mod link;
+pub mod log;
+
+/// How often gauges that age by themselves are written.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// The registry client of one source.
+#[derive(Debug)]
+pub struct Client {
+    description: Description,
+    targets: Vec<tonic::transport::Endpoint>,
+    incarnation: String,
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// A client that will speak for `description` to every one of `targets`.
+    pub fn new(description: Description, targets: Vec<tonic::transport::Endpoint>) -> Self {
+        let shared = Shared {
+            log: Mutex::new(Log::new(log::STEPS_MAX)),
+            head: watch::Sender::new(0),
+            seen: Mutex::new(Instant::now()),
+            metrics: Metrics::new(&description.source),
+        };
+        let incarnation = format!("{:032x}", rand::random::<u128>());
+        Client { description, targets, incarnation, shared: Arc::new(shared) }
+    }
+
+    /// Where the source tells its facts.
+    pub fn sink(&self) -> Sink {
+        Sink::new(self.shared.clone())
+    }
+
+    /// The counters of this source.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics.clone()
+    }
+
+    /// Speaks to the control planes until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for target in self.targets {
+            let link = Link::new(&self.description, &self.incarnation, target, self.shared.clone());
+            tasks.spawn(link.run(stop.clone()));
+        }
+        let mut tick = tokio::time::interval(METRICS_EVERY);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                _ = tick.tick() => self.shared.measure(),
+                () = stop.cancelled() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// What the source writes and every link reads.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Held across no await, and only for as long as one change or one plan takes.
+    log: Mutex<Log>,
+    /// The log's newest position; links wait on it.
+    head: watch::Sender<u64>,
+    /// When the platform last answered well.
+    seen: Mutex<Instant>,
+    metrics: Metrics,
+}
+
+impl Shared {
+    pub(crate) fn record(&self, change: impl FnOnce(&mut Log)) {
+        let (head, counts) = {
+            let mut log = lock(&self.log);
+            change(&mut log);
+            (log.head(), log.counts())
+        };
+        self.metrics.counts(counts);
+        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+    }
+
+    pub(crate) fn seen(&self, condition: &Condition) {
+        if *condition == Condition::Live {
+            *lock(&self.seen) = Instant::now();
+        }
+        self.measure();
+    }
+
+    fn measure(&self) {
+        let age = lock(&self.seen).elapsed();
+        self.metrics.age(age);
+    }
+}
+
+/// A panic elsewhere leaves plain data behind, which is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
