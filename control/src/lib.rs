@@ -1,3 +1,7 @@
 //! The control plane: facts (registry) and intent (documents) become xDS resources.
 pub mod model;
+pub mod registry;
 pub mod resource;
+pub mod settings;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,176 @@
+//! The last known registry on disk, so that a restarted control plane serves the last known mesh at once. A file is
+//! replaced whole (write, sync, rename), readable by its owner only, and carries a checksum.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::Ipv4Addr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use weft_proto::registry::v1 as wire;
+
+use super::{
+    fact::{self, Object, Speaker},
+    merge::VirtualIps,
+    source::Source,
+};
+use crate::model::ServiceKey;
+
+/// First bytes of the file: name and format.
+const MAGIC: &[u8; 8] = b"WEFTREG1";
+/// Bytes of the checksum that follows.
+const SUM_BYTES: usize = 32;
+
+#[derive(Clone, PartialEq, Message)]
+struct Saved {
+    #[prost(message, repeated, tag = "1")]
+    sources: Vec<SavedSource>,
+    #[prost(message, repeated, tag = "2")]
+    virtual_ips: Vec<SavedIp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SavedSource {
+    #[prost(message, optional, tag = "1")]
+    hello: Option<wire::Hello>,
+    #[prost(message, repeated, tag = "2")]
+    objects: Vec<wire::Upsert>,
+    #[prost(int64, tag = "3")]
+    last_sync_seconds: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SavedIp {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(fixed32, tag = "3")]
+    ip: u32,
+}
+
+/// What the file held.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Sources with their facts.
+    pub sources: Vec<Source>,
+    /// Virtual IPs as they were assigned.
+    pub virtual_ips: VirtualIps,
+}
+
+/// Why the file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The disk.
+    #[error("{path}: {error}; check the data directory")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// Reads the file; none if there is none, or if it is damaged: then it is put aside, and sources list anew.
+pub fn load(path: &Path) -> Result<Option<Loaded>, DiskError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DiskError::Io { path: path.to_owned(), error }),
+    };
+    if let Some(saved) = open(&bytes) {
+        return Ok(Some(restore(saved)));
+    }
+    let aside = path.with_extension("damaged");
+    tracing::error!(file = %path.display(), aside = %aside.display(), "the last known registry is damaged; put aside");
+    fs::rename(path, aside).map_err(|error| DiskError::Io { path: path.to_owned(), error })?;
+    Ok(None)
+}
+
+fn open(bytes: &[u8]) -> Option<Saved> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (sum, body) = rest.split_at_checked(SUM_BYTES)?;
+    if Sha256::digest(body)[..] != *sum {
+        return None;
+    }
+    Saved::decode(body).ok()
+}
+
+fn restore(saved: Saved) -> Loaded {
+    let mut sources = Vec::with_capacity(saved.sources.len());
+    for source in saved.sources {
+        let hello = source.hello.unwrap_or_default();
+        let Ok(speaker) = fact::speaker(&hello) else { continue };
+        // Objects were checked before they were written; one that a stricter version refuses is left out.
+        let objects: Vec<Object> =
+            source.objects.into_iter().filter_map(|object| fact::upsert(&speaker, object).ok()).collect();
+        let mut restored = Source::new(speaker);
+        restored.restore(objects.into_iter(), source.last_sync_seconds);
+        sources.push(restored);
+    }
+    let ips = saved
+        .virtual_ips
+        .into_iter()
+        .map(|saved| (ServiceKey::new(&saved.namespace, &saved.name), Ipv4Addr::from(saved.ip)));
+    Loaded { sources, virtual_ips: VirtualIps::restore(ips) }
+}
+
+/// The bytes of a file.
+pub fn encode<'a>(sources: impl Iterator<Item = &'a Source>, virtual_ips: &VirtualIps) -> Vec<u8> {
+    let saved = Saved {
+        sources: sources.map(saved_source).collect(),
+        virtual_ips: virtual_ips
+            .iter()
+            .map(|(key, ip)| SavedIp {
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                ip: ip.into(),
+            })
+            .collect(),
+    };
+    let body = saved.encode_to_vec();
+    [MAGIC.as_slice(), &Sha256::digest(&body), &body].concat()
+}
+
+fn saved_source(source: &Source) -> SavedSource {
+    let Speaker { name, platform, cluster, region } = source.speaker();
+    let hello = wire::Hello {
+        source: name.to_string(),
+        platform: platform.to_string(),
+        cluster: cluster.to_string(),
+        region: region.to_string(),
+        // The facts outlive the process that told them; a resume does not.
+        incarnation: "disk".to_owned(),
+        version: String::new(),
+    };
+    let facts = source.facts();
+    let objects = facts
+        .services()
+        .map(fact::ServiceFact::to_wire)
+        .chain(facts.endpoints().map(|endpoint| endpoint.to_wire(name)))
+        .chain(facts.documents().map(fact::DocumentFact::to_wire));
+    SavedSource {
+        hello: Some(hello),
+        objects: objects.collect(),
+        last_sync_seconds: source.last_sync_seconds(),
+    }
+}
+
+/// Replaces the file whole.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let replace = || -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        // The rename itself must reach the disk.
+        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+    };
+    replace().map_err(|error| DiskError::Io { path: path.to_owned(), error })
+}

@@ -1,0 +1,172 @@
+//! `weft.registry.v1.Registry`: streams of sources into the registry. One stream carries one source; every answer goes
+//! through a bounded queue, so a peer that does not read is not read from.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming};
+use weft_proto::registry::v1::{self as wire, registry_server, sync_request, sync_response};
+
+use super::{
+    Registry, Session, SessionError,
+    fact::{self, BadFact},
+    source::{Step, StepError},
+};
+
+/// Bytes of one message.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Answers that wait for a peer to read them.
+const ANSWERS_MAX: usize = 64;
+/// Time for the first message.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The service.
+pub struct RegistryService {
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    streams: TaskTracker,
+}
+
+type Answer = Result<wire::SyncResponse, Status>;
+
+impl RegistryService {
+    /// The tonic service, with its limits. Streams end when `stop` is cancelled, and `streams` waits for them.
+    pub fn server(
+        registry: Arc<Registry>,
+        stop: CancellationToken,
+        streams: TaskTracker,
+    ) -> registry_server::RegistryServer<Self> {
+        registry_server::RegistryServer::new(Self { registry, stop, streams })
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl registry_server::Registry for RegistryService {
+    type SyncStream = Pin<Box<dyn Stream<Item = Answer> + Send>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<wire::SyncRequest>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        let registry = self.registry.clone();
+        let stop = self.stop.clone();
+        let mut requests = request.into_inner();
+        self.streams.spawn(async move {
+            let story = tokio::select! {
+                end = tell(&registry, &mut requests, &answers) => end,
+                () = stop.cancelled() => Err(Status::unavailable("the control plane is stopping")),
+            };
+            if let Err(status) = story {
+                // The peer may be gone already; then nobody is left to tell.
+                let _ = answers.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// One stream from Hello to its end.
+async fn tell(
+    registry: &Arc<Registry>,
+    requests: &mut Streaming<wire::SyncRequest>,
+    answers: &mpsc::Sender<Answer>,
+) -> Result<(), Status> {
+    let first = tokio::time::timeout(HELLO_TIMEOUT, requests.next())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Hello came within 10 seconds"))?;
+    let Some(first) = first.transpose()? else { return Ok(()) };
+    let Some(sync_request::Step::Hello(hello)) = first.step else {
+        return Err(Status::failed_precondition("the first step must be Hello"));
+    };
+    let speaker = fact::speaker(&hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let (session, resume_after) = registry
+        .connect(speaker, &hello.incarnation)
+        .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+    tracing::info!(source = %hello.source, platform = %hello.platform, resume_after, "source connected");
+    send(answers, sync_response::Step::Welcome(wire::Welcome { resume_after })).await?;
+    loop {
+        let next = tokio::select! {
+            next = requests.next() => next,
+            () = session.superseded.cancelled() => return Err(superseded()),
+        };
+        let Some(request) = next.transpose()? else { return Ok(()) };
+        for answer in answer(&session, &hello, request)? {
+            send(answers, answer).await?;
+        }
+    }
+}
+
+async fn send(answers: &mpsc::Sender<Answer>, step: sync_response::Step) -> Result<(), Status> {
+    let answer = wire::SyncResponse { step: Some(step) };
+    answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the adapter went away"))
+}
+
+/// What to answer to one step.
+fn answer(
+    session: &Session,
+    hello: &wire::Hello,
+    request: wire::SyncRequest,
+) -> Result<Vec<sync_response::Step>, Status> {
+    let sequence = request.sequence;
+    let refused = match checked(hello, request)? {
+        Ok(step) => match session.step(sequence, step) {
+            Ok(ack) => return Ok(ack.map(ack_of).into_iter().collect()),
+            Err(SessionError::Step(StepError::TooMany)) => {
+                return Ok(vec![rejected(sequence, StepError::TooMany.to_string())]);
+            }
+            Err(error) => return Err(status_of(&error)),
+        },
+        Err(refused) => refused,
+    };
+    metrics::counter!("weft_registry_rejected_objects_total").increment(1);
+    tracing::warn!(source = %hello.source, sequence, %refused, "object refused");
+    let ack = session.refuse(sequence).map_err(|error| status_of(&error))?;
+    Ok([rejected(sequence, refused.to_string())].into_iter().chain(ack.map(ack_of)).collect())
+}
+
+/// The step in checked form. The outer error ends the stream, the inner one refuses the object.
+fn checked(hello: &wire::Hello, request: wire::SyncRequest) -> Result<Result<Step, BadFact>, Status> {
+    let speaker = fact::speaker(hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(match request.step {
+        Some(sync_request::Step::Hello(_)) => {
+            return Err(Status::failed_precondition("Hello came twice; open a new stream"));
+        }
+        Some(sync_request::Step::Begin(begin)) => Ok(Step::Begin(begin.epoch)),
+        Some(sync_request::Step::End(end)) => Ok(Step::End(end.epoch, end.doubt)),
+        Some(sync_request::Step::Condition(condition)) => {
+            let stale = condition.state() == wire::source_condition::State::Stale;
+            Ok(Step::Condition(stale, condition.reason.chars().take(fact::TEXT_BYTES_MAX).collect()))
+        }
+        Some(sync_request::Step::Upsert(upsert)) => {
+            fact::upsert(&speaker, upsert).map(|object| Step::Upsert(Box::new(object)))
+        }
+        Some(sync_request::Step::Remove(remove)) => fact::remove(&speaker, remove).map(Step::Remove),
+        None => {
+            Err(BadFact { object: "step".to_owned(), problem: "this version does not know it".to_owned() })
+        }
+    })
+}
+
+fn ack_of(sequence: u64) -> sync_response::Step {
+    sync_response::Step::Ack(wire::Ack { sequence })
+}
+
+fn rejected(sequence: u64, reason: String) -> sync_response::Step {
+    sync_response::Step::Rejected(wire::Rejected { sequence, reason })
+}
+
+fn superseded() -> Status {
+    Status::aborted(SessionError::Superseded.to_string())
+}
+
+fn status_of(error: &SessionError) -> Status {
+    match error {
+        SessionError::Superseded => superseded(),
+        SessionError::Step(error) => Status::failed_precondition(error.to_string()),
+    }
+}

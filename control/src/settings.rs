@@ -1,0 +1,246 @@
+//! Settings of the control plane: what a human wrote ([`RawSettings`]) and what the program trusts ([`Settings`]). A flag
+//! beats the environment, which beats the file, which beats the default. The environment comes in as a value.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use config::{Config, Environment, File};
+use serde::{Deserialize, Serialize};
+
+/// Where proxies and adapters connect in plaintext.
+pub const XDS_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15010);
+/// Where people and their tools connect.
+pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
+/// Last part of full host names.
+pub const MESH_DOMAIN_DEFAULT: &str = "cluster.local";
+/// How long a doubtful removal is held back.
+pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
+/// Every option; each is read from `WEFT_` and its name in upper case.
+pub const OPTIONS: [&str; 6] =
+    ["xds_bind", "admin_bind", "data_dir", "mesh_domain", "hold_down", "insecure_loopback"];
+
+/// What a human wrote: everything may be left out, nothing unknown is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSettings {
+    /// Address of plaintext ADS and Registry; loopback only. Default 127.0.0.1:15010; port 0 lets the system choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xds_bind: Option<String>,
+    /// Address of the admin API, `/metrics` and `/healthz`. Default 127.0.0.1:15014.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_bind: Option<String>,
+    /// Folder of the document store and the last known registry. No default: data is never put where nobody chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Last part of full host names. Default `cluster.local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh_domain: Option<String>,
+    /// How long a doubtful removal is held back: `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_down: Option<String>,
+    /// Asks for plaintext on loopback. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insecure_loopback: Option<bool>,
+}
+
+/// What the program trusts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Loopback address of plaintext ADS and Registry.
+    pub xds_bind: SocketAddr,
+    /// Loopback address for people.
+    pub admin_bind: SocketAddr,
+    /// Folder of what is kept.
+    pub data_dir: PathBuf,
+    /// Last part of full host names.
+    pub mesh_domain: String,
+    /// How long a doubtful removal is held back.
+    pub hold_down: Duration,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file or a variable cannot be read.
+    #[error("settings cannot be read: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    /// One value is wrong.
+    #[error("{option}: {problem}")]
+    Bad {
+        /// The option.
+        option: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+impl Settings {
+    /// From a file, the environment and flags.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+        flags: &RawSettings,
+    ) -> Result<Self, SettingsError> {
+        Self::check(RawSettings::load(file, environment, flags)?)
+    }
+
+    /// Checks what a human wrote.
+    pub fn check(raw: RawSettings) -> Result<Self, SettingsError> {
+        if raw.insecure_loopback != Some(true) {
+            return Err(bad(
+                "insecure_loopback",
+                "this build serves proxies and adapters in plaintext on loopback only; ask for it with \
+                 --insecure-loopback (or WEFT_INSECURE_LOOPBACK=true)",
+            ));
+        }
+        let data_dir = raw.data_dir.filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
+            bad("data_dir", "it is not set; name a folder with --data-dir (or WEFT_DATA_DIR)")
+        })?;
+        let mesh_domain = raw.mesh_domain.unwrap_or_else(|| MESH_DOMAIN_DEFAULT.to_owned());
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if mesh_domain.len() > 253
+            || mesh_domain.split('.').any(|label| label.is_empty() || !label.chars().all(legal))
+        {
+            return Err(bad(
+                "mesh_domain",
+                format!("{mesh_domain:?} is no domain; write it like cluster.local"),
+            ));
+        }
+        let hold_down = match raw.hold_down {
+            None => HOLD_DOWN_DEFAULT,
+            Some(text) => humantime::parse_duration(&text)
+                .map_err(|error| bad("hold_down", format!("{text:?}: {error}; write it like 60s")))?,
+        };
+        Ok(Self {
+            xds_bind: loopback("xds_bind", raw.xds_bind, XDS_BIND_DEFAULT)?,
+            admin_bind: loopback("admin_bind", raw.admin_bind, ADMIN_BIND_DEFAULT)?,
+            data_dir,
+            mesh_domain,
+            hold_down,
+        })
+    }
+}
+
+impl RawSettings {
+    /// Reads the three layers over each other. Of the environment only `WEFT_` and the name of an option are read.
+    fn load(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+        flags: &Self,
+    ) -> Result<Self, config::ConfigError> {
+        let variable = |option: &str| format!("WEFT_{}", option.to_ascii_uppercase());
+        let ours: config::Map<String, String> = OPTIONS
+            .into_iter()
+            .filter_map(|option| Some((variable(option), environment.get(&variable(option))?.clone())))
+            .collect();
+        let mut builder = Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(File::from(file));
+        }
+        let environment = Environment::with_prefix("WEFT").prefix_separator("_").source(Some(ours));
+        builder.add_source(environment).add_source(Config::try_from(flags)?).build()?.try_deserialize()
+    }
+}
+
+fn loopback(
+    option: &'static str,
+    text: Option<String>,
+    default: SocketAddr,
+) -> Result<SocketAddr, SettingsError> {
+    let Some(text) = text else { return Ok(default) };
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| bad(option, format!("{text:?} is no address and port; write it like {default}")))?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(bad(
+        option,
+        format!(
+            "{address} can be reached from other machines, and this port has no encryption; bind 127.0.0.1"
+        ),
+    ))
+}
+
+fn bad(option: &'static str, problem: impl Into<String>) -> SettingsError {
+    SettingsError::Bad { option, problem: problem.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> RawSettings {
+        RawSettings {
+            data_dir: Some("/var/lib/weft".into()),
+            insecure_loopback: Some(true),
+            ..RawSettings::default()
+        }
+    }
+
+    #[track_caller]
+    fn refuses(raw: RawSettings, option: &str) {
+        let error = Settings::check(raw).unwrap_err().to_string();
+        assert!(error.starts_with(option), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_are_the_ports_people_know() {
+        let settings = Settings::load(None, &HashMap::new(), &flags()).unwrap();
+        assert_eq!(settings.xds_bind.to_string(), "127.0.0.1:15010");
+        assert_eq!(settings.admin_bind.to_string(), "127.0.0.1:15014");
+        assert_eq!(settings.hold_down, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_which_beats_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("control.yaml");
+        std::fs::write(&file, "hold_down: 1s\nmesh_domain: file.mesh\nxds_bind: 127.0.0.1:1\n").unwrap();
+        let environment = HashMap::from([
+            ("WEFT_MESH_DOMAIN".to_owned(), "environment.mesh".to_owned()),
+            ("WEFT_XDS_BIND".to_owned(), "127.0.0.1:2".to_owned()),
+            ("WEFT_ADDR".to_owned(), "someone else's".to_owned()),
+        ]);
+        let flags = RawSettings { xds_bind: Some("127.0.0.1:3".to_owned()), ..flags() };
+        let settings = Settings::load(Some(&file), &environment, &flags).unwrap();
+        assert_eq!(settings.hold_down, Duration::from_secs(1));
+        assert_eq!(settings.mesh_domain, "environment.mesh");
+        assert_eq!(settings.xds_bind.port(), 3);
+    }
+
+    #[test]
+    fn an_unknown_option_in_the_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("control.yaml");
+        std::fs::write(&file, "hold_dwon: 1s\n").unwrap();
+        let error = Settings::load(Some(&file), &HashMap::new(), &flags()).unwrap_err();
+        assert!(error.to_string().contains("hold_dwon"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_can_ask_for_plaintext() {
+        let environment = HashMap::from([("WEFT_INSECURE_LOOPBACK".to_owned(), "true".to_owned())]);
+        let flags = RawSettings { insecure_loopback: None, ..flags() };
+        assert!(Settings::load(None, &environment, &flags).is_ok());
+    }
+
+    #[test]
+    fn plaintext_is_served_only_when_asked_for_and_only_on_loopback() {
+        refuses(RawSettings { insecure_loopback: None, ..flags() }, "insecure_loopback");
+        refuses(RawSettings { xds_bind: Some("0.0.0.0:15010".to_owned()), ..flags() }, "xds_bind");
+        refuses(RawSettings { admin_bind: Some("10.0.0.1:15014".to_owned()), ..flags() }, "admin_bind");
+    }
+
+    #[test]
+    fn a_bad_value_names_its_option() {
+        refuses(RawSettings { data_dir: None, ..flags() }, "data_dir");
+        refuses(RawSettings { hold_down: Some("soon".to_owned()), ..flags() }, "hold_down");
+        refuses(RawSettings { mesh_domain: Some("a..b".to_owned()), ..flags() }, "mesh_domain");
+        refuses(RawSettings { xds_bind: Some("here".to_owned()), ..flags() }, "xds_bind");
+    }
+}
