@@ -26,6 +26,8 @@ pub struct Cli {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run an adapter, which tells the control plane what a platform runs
+    Adapter(command::adapter::AdapterArgs),
     /// Store documents, and wait until every proxy runs them
     Apply(command::apply::ApplyArgs),
     /// List documents, services, endpoints, proxies or sources
@@ -67,6 +69,7 @@ mod tests {
 
     #[test]
     fn every_documented_usage_is_taken() {
+        check("weft adapter files --dir facts --control http://127.0.0.1:15010 --name files/a", true);
         check("weft apply -f routes.yaml", true);
         check("weft apply -f a.yaml -f dir --wait --dry-run", true);
         check("weft apply -f a.yaml b.yaml --wait=30s -o json", true);
@@ -88,6 +91,8 @@ mod tests {
     #[test]
     fn wrong_usage_is_refused() {
         check("weft", false);
+        check("weft adapter", false);
+        check("weft adapter punchcards", false);
         check("weft apply", false);
         check("weft apply -f a.yaml --wait=soon", false);
         check("weft get pods", false);

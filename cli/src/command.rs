@@ -1,5 +1,6 @@
 //! The commands, one file each, and the way from arguments to an exit code.
 
+pub mod adapter;
 pub mod apply;
 pub mod completion;
 pub mod delete;
@@ -11,6 +12,9 @@ pub mod version;
 
 use std::{future::Future, io::Read as _, time::Duration};
 
+use tokio::signal;
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     args::{Cli, Command},
     demo,
@@ -20,6 +24,7 @@ use crate::{
 /// Runs the command.
 pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
+        Command::Adapter(args) => adapter::run(args),
         Command::Apply(args) => wait_for(apply::run(args)),
         Command::Get(args) => wait_for(get::run(args)),
         Command::Delete(args) => wait_for(delete::run(args)),
@@ -45,6 +50,28 @@ pub fn no_runtime(error: std::io::Error) -> Failure {
         error.to_string(),
         "check the limits on threads and open files (ulimit -a)",
     )
+}
+
+/// Said below every problem with settings.
+pub const SETTINGS_HINT: &str =
+    "correct the flag, the WEFT_ variable or the file given by --config; see --help";
+
+/// Cancels the token on Ctrl-C or SIGTERM. Needs a tokio runtime, and lives as long as that.
+pub fn cancel_on_signal(stop: CancellationToken) {
+    tokio::spawn(async move {
+        let terminated = async {
+            match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+                Ok(mut received) => drop(received.recv().await),
+                // Without a handler the system ends the process by itself.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+        stop.cancel();
+    });
 }
 
 /// Ends the process when stdin ends, so that a child dies with its parent even when that is killed.
