@@ -1,2 +1,4 @@
 //! The proxy.
+pub mod settings;
 pub mod spec;
+pub mod xds;

@@ -115,6 +115,8 @@ pub struct RouteConfig {
     pub name: Arc<str>,
     /// Hosts, each with its routes.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// A port in the request's host is left out of account when its virtual host is found.
+    pub ignore_port: bool,
 }
 
 /// The routes of some host names.

@@ -1,0 +1,390 @@
+//! What a proxy is started with: a YAML file, then `WEFT_*` in the environment, then the command line.
+//!
+//! `RawSettings` is what a person wrote, `Settings` what the program trusts.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use weft_proto::{
+    node::{Inbound, NodeMetadata, Role, Upstream},
+    xds::envoy::config::core::v3::{Locality, Node, node::UserAgentVersionType},
+};
+
+/// Who we say we are to a control plane.
+const USER_AGENT: &str = "weft-proxy";
+
+/// What a person wrote.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSettings {
+    /// Control planes, `host:port` or `http://host:port`; default `127.0.0.1:15010`. One string may hold several, with
+    /// commas.
+    pub control_plane: Option<OneOrMany>,
+    /// Node id, unique among proxies; default `<workload>.<namespace>~<host name>`.
+    pub node: Option<String>,
+    /// `sidecar` (default) or `gateway`.
+    pub role: Option<String>,
+    /// Namespace of the workload; default `default`.
+    pub namespace: Option<String>,
+    /// Name of the deployment or job.
+    pub workload: Option<String>,
+    /// Version label of the workload.
+    pub version: Option<String>,
+    /// Labels of the workload.
+    pub labels: BTreeMap<String, String>,
+    /// Local ports that lead to services: `127.0.0.1:9001=api:8080`, or `{bind, service, port}`.
+    pub upstreams: Option<RawUpstreams>,
+    /// Inbound ports: `{bind, service, port, app, protocol}`.
+    pub inbound: Vec<RawInbound>,
+    /// Where HTTP that is routed by host is taken.
+    pub outbound_http: Option<SocketAddr>,
+    /// Address that a gateway binds; default 0.0.0.0.
+    pub gateway_bind: Option<IpAddr>,
+    /// Gateway server port to the port really bound.
+    pub gateway_ports: BTreeMap<String, u16>,
+    /// `region/zone/subzone`.
+    pub locality: Option<String>,
+    /// Where `/ready`, `/metrics` and the rest are served; default `127.0.0.1:15000`.
+    pub admin: Option<SocketAddr>,
+    /// Where the last good configuration is kept; without it nothing is kept.
+    pub data_dir: Option<PathBuf>,
+    /// Worker threads; default one a core.
+    pub workers: Option<usize>,
+    /// How long open requests may take to finish at shutdown; default `30s`.
+    pub drain_timeout: Option<String>,
+    /// Most downstream connections; default 65536.
+    pub connections_max: Option<usize>,
+}
+
+/// One value or a list.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// Several in one string, with commas.
+    One(String),
+    /// A list.
+    Many(Vec<String>),
+}
+
+/// Declared upstreams as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum RawUpstreams {
+    /// Several in one string, with commas.
+    One(String),
+    /// A list.
+    Many(Vec<RawUpstream>),
+}
+
+/// One declared upstream as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum RawUpstream {
+    /// `127.0.0.1:9001=api:8080`; without a port, the service's first.
+    Short(String),
+    /// With its fields named.
+    Long(LongUpstream),
+}
+
+/// A declared upstream with its fields named.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongUpstream {
+    /// Where the proxy listens.
+    pub bind: SocketAddr,
+    /// Service name, or any of its host names.
+    pub service: String,
+    /// Service port; 0 is its first.
+    #[serde(default)]
+    pub port: u16,
+}
+
+/// An inbound port as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawInbound {
+    /// Where the proxy listens.
+    pub bind: SocketAddr,
+    /// The service that the workload serves.
+    pub service: String,
+    /// The service's port; 0 is its first.
+    #[serde(default)]
+    pub port: u16,
+    /// Where the workload listens.
+    pub app: SocketAddr,
+    /// `http`, `http2`, `grpc` or `tcp`; default as the service says.
+    #[serde(default)]
+    pub protocol: String,
+}
+
+/// What the program trusts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Control planes, at least one.
+    pub control_planes: Vec<tonic::transport::Endpoint>,
+    /// Node id.
+    pub node_id: String,
+    /// What the node says about itself.
+    pub metadata: NodeMetadata,
+    /// Region, zone and subzone.
+    pub locality: [String; 3],
+    /// Admin address.
+    pub admin: SocketAddr,
+    /// State directory.
+    pub data_dir: Option<PathBuf>,
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// How long open requests may take to finish at shutdown.
+    pub drain_timeout: Duration,
+    /// Most downstream connections.
+    pub connections_max: usize,
+}
+
+/// Settings that cannot be used: where and why.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A source cannot be read or holds something unknown.
+    #[error("proxy settings: {0}")]
+    Source(#[from] config::ConfigError),
+    /// A value is not valid.
+    #[error("proxy settings: {field}: {problem}")]
+    Field {
+        /// Its field.
+        field: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Settings {
+    /// Reads a file, if any, then the environment, then overrides (`admin` to `127.0.0.1:0`, say).
+    pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, SettingsError> {
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Yaml));
+        }
+        for (name, value) in environment(std::env::vars()) {
+            builder = builder.set_override(name, value)?;
+        }
+        for (name, value) in overrides {
+            builder = builder.set_override(name, value.as_str())?;
+        }
+        Self::check(builder.build()?.try_deserialize()?)
+    }
+
+    /// Reads YAML text alone.
+    pub fn from_yaml(text: &str) -> Result<Self, SettingsError> {
+        let source = config::File::from_str(text, config::FileFormat::Yaml);
+        Self::check(config::Config::builder().add_source(source).build()?.try_deserialize()?)
+    }
+
+    /// Checks what was written.
+    pub fn check(raw: RawSettings) -> Result<Self, SettingsError> {
+        let role = match raw.role.as_deref() {
+            None | Some("sidecar") => Role::Sidecar,
+            Some("gateway") => Role::Gateway,
+            Some(other) => return Err(bad("role", format!("{other:?} is neither sidecar nor gateway"))),
+        };
+        let metadata = NodeMetadata {
+            role,
+            namespace: raw.namespace.unwrap_or_else(|| "default".to_owned()),
+            workload: raw.workload.unwrap_or_default(),
+            version: raw.version.unwrap_or_default(),
+            labels: raw.labels,
+            upstreams: upstreams(raw.upstreams)?,
+            inbound: raw.inbound.into_iter().map(inbound).collect(),
+            outbound_http: raw.outbound_http,
+            gateway_bind: raw.gateway_bind,
+            gateway_ports: ports(raw.gateway_ports)?,
+            extensions: Vec::new(),
+        };
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let default_id = || format!("{}.{}~{}", metadata.workload, metadata.namespace, host.trim());
+        let locality = raw.locality.unwrap_or_default();
+        let mut locality = locality.splitn(3, '/').map(str::to_owned);
+        let mut part = || locality.next().unwrap_or_default();
+        Ok(Self {
+            control_planes: control_planes(raw.control_plane)?,
+            node_id: raw.node.filter(|id| !id.is_empty()).unwrap_or_else(default_id),
+            locality: [part(), part(), part()],
+            metadata,
+            admin: raw.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15000))),
+            data_dir: raw.data_dir,
+            workers: workers(raw.workers)?,
+            drain_timeout: drain_timeout(raw.drain_timeout.as_deref())?,
+            connections_max: raw.connections_max.unwrap_or(65_536),
+        })
+    }
+
+    /// The node as told to a control plane.
+    pub fn node(&self) -> Node {
+        let [region, zone, sub_zone] = self.locality.clone();
+        Node {
+            id: self.node_id.clone(),
+            cluster: format!("{}.{}", self.metadata.workload, self.metadata.namespace),
+            metadata: Some(self.metadata.to_struct()),
+            locality: Some(Locality { region, zone, sub_zone }),
+            user_agent_name: USER_AGENT.to_owned(),
+            user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(
+                env!("CARGO_PKG_VERSION").to_owned(),
+            )),
+            ..Default::default()
+        }
+    }
+}
+
+/// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
+fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
+    const NAMES: [&str; 14] = [
+        "control_plane",
+        "node",
+        "role",
+        "namespace",
+        "workload",
+        "version",
+        "upstreams",
+        "outbound_http",
+        "gateway_bind",
+        "locality",
+        "data_dir",
+        "workers",
+        "drain_timeout",
+        "connections_max",
+    ];
+    vars.filter_map(|(name, value)| {
+        let name = name.strip_prefix("WEFT_")?.to_ascii_lowercase();
+        let name = if name == "proxy_admin" { "admin".to_owned() } else { name };
+        (NAMES.contains(&name.as_str()) || name == "admin" && value.parse::<SocketAddr>().is_ok())
+            .then_some((name, value))
+    })
+}
+
+fn bad(field: impl Into<String>, problem: impl Into<String>) -> SettingsError {
+    SettingsError::Field { field: field.into(), problem: problem.into() }
+}
+
+fn control_planes(raw: Option<OneOrMany>) -> Result<Vec<tonic::transport::Endpoint>, SettingsError> {
+    let texts = match raw {
+        None => vec!["127.0.0.1:15010".to_owned()],
+        Some(OneOrMany::One(text)) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+        Some(OneOrMany::Many(texts)) => texts,
+    };
+    if texts.is_empty() {
+        return Err(bad("control_plane", "empty; name at least one address"));
+    }
+    let parse = |(i, text): (usize, String)| {
+        let url = if text.contains("://") { text.clone() } else { format!("http://{text}") };
+        let wanted =
+            || bad(format!("control_plane[{i}]"), format!("{text:?} is no address; write host:port"));
+        if !url.starts_with("http://") {
+            return Err(wanted());
+        }
+        tonic::transport::Endpoint::from_shared(url).map_err(|_| wanted())
+    };
+    texts.into_iter().enumerate().map(parse).collect()
+}
+
+fn upstreams(raw: Option<RawUpstreams>) -> Result<Vec<Upstream>, SettingsError> {
+    let raw = match raw {
+        None => Vec::new(),
+        Some(RawUpstreams::Many(list)) => list,
+        Some(RawUpstreams::One(text)) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(|part| RawUpstream::Short(part.to_owned())).collect()
+        }
+    };
+    let parse = |(i, raw): (usize, RawUpstream)| match raw {
+        RawUpstream::Long(long) => Ok(Upstream { bind: long.bind, service: long.service, port: long.port }),
+        RawUpstream::Short(text) => short_upstream(&text).ok_or_else(|| {
+            bad(format!("upstreams[{i}]"), format!("{text:?}: write <bind address>=<service>[:<port>]"))
+        }),
+    };
+    raw.into_iter().enumerate().map(parse).collect()
+}
+
+fn short_upstream(text: &str) -> Option<Upstream> {
+    let (bind, target) = text.split_once('=')?;
+    let (service, port) = match target.rsplit_once(':') {
+        Some((service, port)) => (service, port.parse().ok()?),
+        None => (target, 0),
+    };
+    (!service.is_empty()).then_some(())?;
+    Some(Upstream { bind: bind.parse().ok()?, service: service.to_owned(), port })
+}
+
+fn inbound(raw: RawInbound) -> Inbound {
+    Inbound { bind: raw.bind, service: raw.service, port: raw.port, app: raw.app, protocol: raw.protocol }
+}
+
+fn ports(raw: BTreeMap<String, u16>) -> Result<BTreeMap<u16, u16>, SettingsError> {
+    let parse = |(from, to): (String, u16)| match from.parse() {
+        Ok(from) => Ok((from, to)),
+        Err(_) => Err(bad(format!("gateway_ports.{from}"), "the key is no port number")),
+    };
+    raw.into_iter().map(parse).collect()
+}
+
+fn workers(raw: Option<usize>) -> Result<usize, SettingsError> {
+    match raw {
+        Some(0) => Err(bad("workers", "must be at least 1")),
+        Some(workers) => Ok(workers),
+        None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+    }
+}
+
+fn drain_timeout(raw: Option<&str>) -> Result<Duration, SettingsError> {
+    let Some(text) = raw else { return Ok(Duration::from_secs(30)) };
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| bad("drain_timeout", format!("{text:?}: write 30s")))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err(bad("drain_timeout", format!("{text:?}: write a number and ms, s or m"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let settings =
+            Settings::from_yaml("workload: web\nupstreams: ['127.0.0.1:9001=api:8080']\n").unwrap();
+        assert_eq!(settings.metadata.upstreams[0].service, "api");
+        assert_eq!(settings.metadata.upstreams[0].port, 8080);
+        assert_eq!(settings.control_planes.len(), 1);
+    }
+
+    #[test]
+    fn long_upstreams_and_inbound_are_read() {
+        let text = "
+upstreams: [{bind: '127.0.0.1:9001', service: api}]
+inbound: [{bind: '127.0.0.1:15006', service: web, port: 80, app: '127.0.0.1:8080', protocol: http}]
+gateway_ports: {'80': 8080}
+drain_timeout: 500ms
+";
+        let settings = Settings::from_yaml(text).unwrap();
+        assert_eq!(settings.metadata.inbound[0].app.port(), 8080);
+        assert_eq!(settings.metadata.gateway_ports[&80], 8080);
+        assert_eq!(settings.drain_timeout, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = Settings::from_yaml("worker: 3\n").unwrap_err().to_string();
+        assert!(error.contains("worker"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_upstream_is_named_by_its_place() {
+        let error = Settings::from_yaml("upstreams: ['9001=api']\n").unwrap_err().to_string();
+        assert!(error.contains("upstreams[0]"), "{error}");
+    }
+}

@@ -1,0 +1,188 @@
+//! The proxy as an xDS client: one delta ADS stream at a time, held open for ever.
+
+pub mod cache;
+// Deprecated fields are what older control planes still send.
+#[expect(deprecated)]
+pub mod decode;
+pub mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use weft_proto::xds::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{
+        DeltaDiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
+};
+
+use self::{cache::Cache, session::Session};
+use crate::spec::Spec;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long changes are gathered before they are saved.
+const SAVE_DELAY: Duration = Duration::from_secs(1);
+/// Most requests that wait to be sent; more mean that the control plane does not read, and the stream is given up.
+const REQUESTS_MAX: usize = 64;
+/// Largest response, bytes.
+const RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// What a client needs.
+#[derive(Debug)]
+pub struct Client {
+    /// Control planes, tried in turn: `http://127.0.0.1:15010`.
+    pub addresses: Vec<Endpoint>,
+    /// Who we are.
+    pub node: Node,
+    /// Where the last good resources are kept.
+    pub cache: Option<Cache>,
+    /// Where to publish.
+    pub spec: watch::Sender<Arc<Spec>>,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+impl Client {
+    /// Serves what was saved, then follows the control plane until stopped.
+    pub async fn run(self) {
+        let mut session = Session::default();
+        match self.cache.as_ref().map(Cache::load) {
+            Some(Ok(resources)) if !resources.is_empty() => {
+                session.restore(resources);
+                self.spec.send_replace(Arc::new(session.spec()));
+                tracing::info!("serving the last known configuration");
+            }
+            Some(Err(error)) => tracing::warn!(%error, "cannot read the last known configuration"),
+            _ => {}
+        }
+        let mut backoff = BACKOFF_MIN;
+        for address in self.addresses.iter().cycle() {
+            let ended = tokio::select! {
+                () = self.stop.cancelled() => break,
+                ended = self.stream(address, &mut session, &mut backoff) => ended,
+            };
+            metrics::gauge!("weft_xds_connected").set(0.0);
+            metrics::counter!("weft_xds_disconnects_total").increment(1);
+            let pause = backoff.mul_f64(rand::rng().random::<f64>());
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+            tracing::warn!(address = %address.uri(), reason = %ended, ?pause, "no control plane; serving what is known");
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.save(&session).await;
+    }
+
+    /// One stream, from connecting to its end; says why it ended.
+    async fn stream(&self, address: &Endpoint, session: &mut Session, backoff: &mut Duration) -> String {
+        match self.converse(address, session, backoff).await {
+            Ok(()) => "closed by the control plane".to_owned(),
+            Err(status) => status.message().to_owned(),
+        }
+    }
+
+    async fn converse(
+        &self,
+        address: &Endpoint,
+        session: &mut Session,
+        backoff: &mut Duration,
+    ) -> Result<(), tonic::Status> {
+        let address = address
+            .clone()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let channel =
+            address.connect().await.map_err(|error| tonic::Status::unavailable(describe(&error)))?;
+        let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
+        let mut opening = session.open();
+        if let Some(first) = opening.first_mut() {
+            first.node = Some(self.node.clone());
+        }
+        send(&sender, opening)?;
+        let mut client =
+            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
+        let mut responses =
+            client.delta_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
+        tracing::info!(address = %address.uri(), "connected to the control plane");
+        metrics::gauge!("weft_xds_connected").set(1.0);
+        let mut save_at = None;
+        let result = loop {
+            let due = save_at.unwrap_or_else(Instant::now);
+            tokio::select! {
+                response = responses.message() => match response {
+                    Ok(Some(response)) => {
+                        *backoff = BACKOFF_MIN;
+                        let outcome = session.receive(response);
+                        for (name, refusal) in &outcome.refused {
+                            metrics::counter!("weft_xds_rejected_total").increment(1);
+                            tracing::warn!(%name, %refusal, "resource refused; its predecessor stays");
+                        }
+                        if outcome.changed {
+                            metrics::counter!("weft_xds_updates_total").increment(1);
+                            self.spec.send_replace(Arc::new(session.spec()));
+                            save_at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+                        }
+                        if let Err(status) = send(&sender, outcome.requests) {
+                            break Err(status);
+                        }
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(status) => break Err(status),
+                },
+                () = tokio::time::sleep_until(due), if save_at.is_some() => {
+                    save_at = None;
+                    self.save(session).await;
+                }
+            }
+        };
+        if save_at.is_some() {
+            self.save(session).await;
+        }
+        result
+    }
+
+    async fn save(&self, session: &Session) {
+        let Some(cache) = self.cache.clone() else { return };
+        let resources = session.saved();
+        let saved = tokio::task::spawn_blocking(move || cache.save(resources)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%error, "cannot save the configuration; a restart would need the control plane");
+        }
+    }
+}
+
+fn send(
+    sender: &mpsc::Sender<DeltaDiscoveryRequest>,
+    requests: Vec<DeltaDiscoveryRequest>,
+) -> Result<(), tonic::Status> {
+    for request in requests {
+        let full = |_| tonic::Status::resource_exhausted("the control plane does not read our answers");
+        sender.try_send(request).map_err(full)?;
+    }
+    Ok(())
+}
+
+/// An error with what caused it, which tonic's own message leaves out.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,412 @@
+//! `Cluster`: discovery, balancing, protocol, limits.
+
+use std::{mem::take, sync::Arc, time::Duration};
+
+use weft_proto::xds::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster as RawCluster, LoadBalancingPolicy,
+                circuit_breakers::Thresholds,
+                cluster::{
+                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy,
+                    common_lb_config::LocalityConfigSpecifier,
+                },
+            },
+            core::v3::{
+                ConfigSource, HttpProtocolOptions as CommonOptions, Metadata, RoutingPriority,
+                config_source::ConfigSourceSpecifier,
+            },
+        },
+        extensions::{
+            load_balancing_policies::{
+                least_request::v3::LeastRequest, random::v3::Random, round_robin::v3::RoundRobin,
+            },
+            upstreams::http::v3::{
+                HttpProtocolOptions,
+                http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
+            },
+        },
+    },
+    google::protobuf::{Any, Struct, UInt32Value, value::Kind},
+};
+
+use super::{
+    At, Refusal, duration, endpoint, is, nothing_left, optional_duration, pass_over, required, unknown_type,
+    unpack,
+};
+use crate::spec::{
+    Balancing, Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
+};
+
+/// Envoy's defaults, which control planes rely on when they leave a field out.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const DNS_REFRESH: Duration = Duration::from_secs(5);
+const LIMIT: u32 = 1024;
+const RETRIES_MAX: u32 = 3;
+const BUDGET_PERCENT: u32 = 20;
+const BUDGET_CONCURRENCY_MIN: u32 = 3;
+const PANIC_PERCENT: u32 = 50;
+/// Shortest time between two resolutions of a name, so that a resource cannot make us flood a resolver.
+const DNS_REFRESH_MIN: Duration = Duration::from_millis(100);
+
+pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
+    let name: Arc<str> = required(take(&mut raw.name), "name")?.into();
+    let discovery = discovery(&mut raw, &name)?;
+    let (balancing, policy_weighted) = balancing(&mut raw)?;
+    let common =
+        raw.common_lb_config.take().map_or(Ok(Common::default()), common_lb).at("common_lb_config")?;
+    let mut limits =
+        raw.circuit_breakers.take().map_or(Ok(default_limits()), limits).at("circuit_breakers")?;
+    let options = protocol_options(&mut raw)?;
+    let per_connection = legacy_requests_per_connection(&mut raw).or(options.requests_per_connection_max);
+    limits.requests_per_connection_max = per_connection.unwrap_or(0);
+    let connect_timeout =
+        optional_duration(raw.connect_timeout.take(), "connect_timeout")?.unwrap_or(CONNECT_TIMEOUT);
+    let destination = destination(raw.metadata.take().as_ref());
+    // Names of statistics, buffer hints and load reporting: nothing that changes where or how a request goes.
+    pass_over!(raw: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, cleanup_interval, lrs_server,
+        lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, wait_for_warm_on_init,
+        close_connections_on_host_health_failure, ignore_health_on_host_removal, dns_failure_refresh_rate,
+        upstream_connection_options, preconnect_policy, dns_jitter);
+    nothing_left(&raw)?;
+    Ok(Cluster {
+        name,
+        discovery,
+        balancing,
+        locality_weighted: policy_weighted || common.locality_weighted,
+        panic_percent: common.panic_percent,
+        protocol: options.protocol,
+        connect_timeout,
+        limits,
+        idle_timeout: options.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+        destination,
+    })
+}
+
+fn discovery(raw: &mut RawCluster, name: &Arc<str>) -> Result<Discovery, Refusal> {
+    let assignment =
+        raw.load_assignment.take().map(endpoint::assignment).transpose().at("load_assignment")?;
+    let endpoints = assignment.map(|(_, set)| set);
+    let kind = match raw.cluster_discovery_type.take() {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => {
+            DiscoveryType::try_from(kind).map_err(|_| Refusal::new("type", format!("{kind} is unknown")))?
+        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return Err(Refusal::new(
+                "cluster_type",
+                format!("{:?} is not supported by this proxy", custom.name),
+            ));
+        }
+    };
+    let refresh = optional_duration(raw.dns_refresh_rate.take(), "dns_refresh_rate")?;
+    pass_over!(raw: respect_dns_ttl, dns_lookup_family);
+    match kind {
+        DiscoveryType::Eds => {
+            let mut config = raw.eds_cluster_config.take().unwrap_or_default();
+            ads_only(config.eds_config.take()).at("eds_cluster_config.eds_config")?;
+            let service = take(&mut config.service_name);
+            Ok(Discovery::Eds(if service.is_empty() { name.clone() } else { service.into() }))
+        }
+        DiscoveryType::Static => {
+            let endpoints = endpoints.unwrap_or_default();
+            if names(&endpoints) {
+                return Err(Refusal::new(
+                    "load_assignment",
+                    "a static cluster needs IP addresses, not host names",
+                ));
+            }
+            Ok(Discovery::Static(Arc::new(endpoints)))
+        }
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => Ok(Discovery::Dns {
+            endpoints: Arc::new(endpoints.unwrap_or_default()),
+            refresh: refresh.unwrap_or(DNS_REFRESH).max(DNS_REFRESH_MIN),
+        }),
+        DiscoveryType::OriginalDst => {
+            Err(Refusal::new("type", "ORIGINAL_DST is not supported by this proxy"))
+        }
+    }
+}
+
+fn names(set: &EndpointSet) -> bool {
+    let mut endpoints = set.localities.iter().flat_map(|locality| &locality.endpoints);
+    endpoints.any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(..)))
+}
+
+/// Further resources come over the one stream that this one came over.
+pub(super) fn ads_only(source: Option<ConfigSource>) -> Result<(), Refusal> {
+    match source.and_then(|source| source.config_source_specifier) {
+        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        _ => Err(Refusal::new("", "only ads or self is supported by this proxy")),
+    }
+}
+
+/// How to pick, and whether localities are weighted.
+fn balancing(raw: &mut RawCluster) -> Result<(Balancing, bool), Refusal> {
+    let policy = take(&mut raw.lb_policy);
+    if let Some(list) = raw.load_balancing_policy.take() {
+        // By definition it takes the place of `lb_policy` and of its configuration.
+        pass_over!(raw: lb_config);
+        return typed_policy(list).at("load_balancing_policy");
+    }
+    let balancing = match LbPolicy::try_from(policy) {
+        Ok(LbPolicy::RoundRobin) => Balancing::RoundRobin,
+        Ok(LbPolicy::LeastRequest) => Balancing::LeastRequest,
+        Ok(LbPolicy::Random) => Balancing::Random,
+        Ok(other) => {
+            return Err(Refusal::new(
+                "lb_policy",
+                format!("{} is not supported by this proxy", other.as_str_name()),
+            ));
+        }
+        Err(_) => return Err(Refusal::new("lb_policy", format!("{policy} is unknown"))),
+    };
+    match raw.lb_config.take() {
+        None => {}
+        Some(LbConfig::LeastRequestLbConfig(mut config)) => {
+            two_choices(config.choice_count.take()).at("least_request_lb_config")?;
+            nothing_left(&config).at("least_request_lb_config")?;
+        }
+        Some(LbConfig::RoundRobinLbConfig(config)) => nothing_left(&config).at("round_robin_lb_config")?,
+        Some(_) => return Err(Refusal::new("lb_config", "not supported by this proxy")),
+    }
+    Ok((balancing, false))
+}
+
+/// The first policy of the list that is known, as the protocol demands.
+fn typed_policy(list: LoadBalancingPolicy) -> Result<(Balancing, bool), Refusal> {
+    let mut unknown = None;
+    for (i, policy) in list.policies.into_iter().enumerate() {
+        let any = policy.typed_extension_config.and_then(|config| config.typed_config).unwrap_or_default();
+        let found = known_policy(&any).at_index("policies", i)?;
+        match found {
+            Some(found) => return Ok(found),
+            None => unknown = unknown.or(Some(any)),
+        }
+    }
+    Err(unknown.map_or_else(|| Refusal::new("policies", "empty"), |any| unknown_type(&any)))
+}
+
+fn known_policy(any: &Any) -> Result<Option<(Balancing, bool)>, Refusal> {
+    Ok(Some(if is::<RoundRobin>(any) {
+        let mut config = unpack::<RoundRobin>(any)?;
+        let weighted = locality_weighted(&mut config.locality_lb_config)?;
+        nothing_left(&config)?;
+        (Balancing::RoundRobin, weighted)
+    } else if is::<LeastRequest>(any) {
+        let mut config = unpack::<LeastRequest>(any)?;
+        two_choices(config.choice_count.take())?;
+        let weighted = locality_weighted(&mut config.locality_lb_config)?;
+        nothing_left(&config)?;
+        (Balancing::LeastRequest, weighted)
+    } else if is::<Random>(any) {
+        let mut config = unpack::<Random>(any)?;
+        let weighted = locality_weighted(&mut config.locality_lb_config)?;
+        nothing_left(&config)?;
+        (Balancing::Random, weighted)
+    } else {
+        return Ok(None);
+    }))
+}
+
+fn locality_weighted(
+    config: &mut Option<
+        weft_proto::xds::envoy::extensions::load_balancing_policies::common::v3::LocalityLbConfig,
+    >,
+) -> Result<bool, Refusal> {
+    use weft_proto::xds::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config::LocalityConfigSpecifier as Specifier;
+    match config.take().and_then(|config| config.locality_config_specifier) {
+        None => Ok(false),
+        Some(Specifier::LocalityWeightedLbConfig(_)) => Ok(true),
+        Some(Specifier::ZoneAwareLbConfig(_)) => {
+            Err(Refusal::new("locality_lb_config.zone_aware_lb_config", "not supported by this proxy"))
+        }
+    }
+}
+
+fn two_choices(count: Option<UInt32Value>) -> Result<(), Refusal> {
+    match count {
+        Some(count) if count.value != 2 => {
+            Err(Refusal::new("choice_count", "only 2 is supported by this proxy"))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Common {
+    panic_percent: u32,
+    locality_weighted: bool,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self { panic_percent: PANIC_PERCENT, locality_weighted: false }
+    }
+}
+
+fn common_lb(mut raw: CommonLbConfig) -> Result<Common, Refusal> {
+    let panic_percent = match raw.healthy_panic_threshold.take() {
+        Some(percent) => whole_percent(percent.value).at("healthy_panic_threshold")?,
+        None => PANIC_PERCENT,
+    };
+    let locality_weighted = match raw.locality_config_specifier.take() {
+        None => false,
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            return Err(Refusal::new("zone_aware_lb_config", "not supported by this proxy"));
+        }
+    };
+    // Updates are applied as they come, which no window can forbid.
+    pass_over!(raw: update_merge_window);
+    nothing_left(&raw)?;
+    Ok(Common { panic_percent, locality_weighted })
+}
+
+fn whole_percent(value: f64) -> Result<u32, Refusal> {
+    if (0.0..=100.0).contains(&value) {
+        Ok(value.round() as u32)
+    } else {
+        Err(Refusal::new("value", format!("{value} is not between 0 and 100")))
+    }
+}
+
+fn default_limits() -> ClusterLimits {
+    ClusterLimits {
+        connections_max: LIMIT,
+        pending_max: LIMIT,
+        requests_max: LIMIT,
+        retries_max: RETRIES_MAX,
+        retry_budget_percent: 0,
+        retry_concurrency_min: 0,
+        requests_per_connection_max: 0,
+    }
+}
+
+fn limits(mut raw: CircuitBreakers) -> Result<ClusterLimits, Refusal> {
+    let mut limits = default_limits();
+    for (i, threshold) in take(&mut raw.thresholds).into_iter().enumerate() {
+        // Every request of ours has the default priority: routes that ask for another one are refused.
+        if threshold.priority == RoutingPriority::Default as i32 {
+            limits = thresholds(threshold).at_index("thresholds", i)?;
+        }
+    }
+    nothing_left(&raw)?;
+    Ok(limits)
+}
+
+fn thresholds(mut raw: Thresholds) -> Result<ClusterLimits, Refusal> {
+    let mut limits = default_limits();
+    let fields = [
+        (raw.max_connections.take(), &mut limits.connections_max),
+        (raw.max_pending_requests.take(), &mut limits.pending_max),
+        (raw.max_requests.take(), &mut limits.requests_max),
+        (raw.max_retries.take(), &mut limits.retries_max),
+    ];
+    for (value, limit) in fields {
+        if let Some(value) = value {
+            *limit = value.value;
+        }
+    }
+    if let Some(mut budget) = raw.retry_budget.take() {
+        let percent = budget.budget_percent.take().map(|percent| whole_percent(percent.value)).transpose();
+        limits.retry_budget_percent = percent.at("retry_budget.budget_percent")?.unwrap_or(BUDGET_PERCENT);
+        let min = budget.min_retry_concurrency.take();
+        limits.retry_concurrency_min = min.map_or(BUDGET_CONCURRENCY_MIN, |min| min.value);
+        nothing_left(&budget).at("retry_budget")?;
+    }
+    pass_over!(raw: priority, track_remaining);
+    nothing_left(&raw)?;
+    Ok(limits)
+}
+
+struct Options {
+    protocol: UpstreamProtocol,
+    idle_timeout: Option<Duration>,
+    requests_per_connection_max: Option<u32>,
+}
+
+fn legacy_requests_per_connection(raw: &mut RawCluster) -> Option<u32> {
+    raw.max_requests_per_connection.take().map(|max| max.value)
+}
+
+fn protocol_options(raw: &mut RawCluster) -> Result<Options, Refusal> {
+    let mut options =
+        Options { protocol: UpstreamProtocol::Http1, idle_timeout: None, requests_per_connection_max: None };
+    if raw.http2_protocol_options.take().is_some() {
+        options.protocol = UpstreamProtocol::Http2;
+    }
+    for (key, any) in take(&mut raw.typed_extension_protocol_options) {
+        let at = format!("typed_extension_protocol_options[{key}]");
+        options = unpack::<HttpProtocolOptions>(&any).and_then(http_options).at(&at)?;
+    }
+    Ok(options)
+}
+
+fn http_options(mut raw: HttpProtocolOptions) -> Result<Options, Refusal> {
+    let common = raw.common_http_protocol_options.take();
+    let common = common.map(common_options).transpose().at("common_http_protocol_options")?;
+    let (idle_timeout, requests_per_connection_max) = common.unwrap_or_default();
+    let protocol = match raw.upstream_protocol_options.take() {
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => match config.protocol_config {
+            Some(ProtocolConfig::HttpProtocolOptions(_)) => UpstreamProtocol::Http1,
+            Some(ProtocolConfig::Http2ProtocolOptions(_)) => UpstreamProtocol::Http2,
+            Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                return Err(Refusal::new(
+                    "explicit_http_config.http3_protocol_options",
+                    "not supported by this proxy",
+                ));
+            }
+            None => return Err(Refusal::new("explicit_http_config.protocol_config", "missing")),
+        },
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
+            if config.http3_protocol_options.is_some() {
+                let field = "use_downstream_protocol_config.http3_protocol_options";
+                return Err(Refusal::new(field, "not supported by this proxy"));
+            }
+            UpstreamProtocol::Downstream
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => {
+            return Err(Refusal::new("auto_config", "needs ALPN, which is not supported by this proxy"));
+        }
+        None => return Err(Refusal::new("upstream_protocol_options", "missing")),
+    };
+    // The router comes last and is what this proxy always does.
+    for (i, filter) in take(&mut raw.http_filters).into_iter().enumerate() {
+        if filter.name != "envoy.filters.http.upstream_codec" {
+            let problem = format!("{:?} is not supported by this proxy", filter.name);
+            return Err(Refusal::new("", problem)).at_index("http_filters", i);
+        }
+    }
+    nothing_left(&raw)?;
+    Ok(Options { protocol, idle_timeout, requests_per_connection_max })
+}
+
+/// Idle timeout and requests per connection.
+fn common_options(mut raw: CommonOptions) -> Result<(Option<Duration>, Option<u32>), Refusal> {
+    let idle = raw.idle_timeout.take().map(duration).transpose().at("idle_timeout")?;
+    let requests = raw.max_requests_per_connection.take().map(|max| max.value);
+    pass_over!(raw: max_headers_count, max_response_headers_kb);
+    nothing_left(&raw)?;
+    Ok((idle, requests))
+}
+
+/// `filter_metadata["istio"].services[0]`: `host`, `name`, `namespace`.
+fn destination(metadata: Option<&Metadata>) -> Destination {
+    let service = endpoint::istio(metadata).and_then(|istio| {
+        let Kind::ListValue(services) = istio.fields.get("services")?.kind.as_ref()? else { return None };
+        let Kind::StructValue(service) = services.values.first()?.kind.as_ref()? else { return None };
+        Some(service)
+    });
+    let label =
+        |key: &str| endpoint::known(service.and_then(|service| text(service, key)).unwrap_or_default());
+    Destination { host: label("host"), name: label("name"), namespace: label("namespace") }
+}
+
+fn text<'a>(fields: &'a Struct, key: &str) -> Option<&'a str> {
+    match fields.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}

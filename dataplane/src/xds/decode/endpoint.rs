@@ -1,0 +1,141 @@
+//! `ClusterLoadAssignment`: endpoints by locality, with their weights, health and workload.
+
+use std::{mem::take, sync::Arc};
+
+use weft_proto::xds::{
+    envoy::config::{
+        core::v3::{
+            Address, HealthStatus, Metadata, address::Address as AddressKind, socket_address,
+            socket_address::PortSpecifier,
+        },
+        endpoint::v3::{ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier},
+    },
+    google::protobuf::{Struct, value::Kind},
+};
+
+use super::{At, Refusal, nothing_left, pass_over, required};
+use crate::spec::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, LocalityEndpoints, Workload};
+
+/// Most endpoints of one cluster.
+const ENDPOINTS_MAX: usize = 100_000;
+/// Envoy's overprovisioning factor, which is what this proxy balances by.
+const OVERPROVISIONING: u32 = 140;
+
+/// Decodes an EDS resource; its name is `cluster_name`.
+pub(super) fn assignment(mut raw: ClusterLoadAssignment) -> Result<(Arc<str>, EndpointSet), Refusal> {
+    let name = take(&mut raw.cluster_name);
+    let mut localities = Vec::with_capacity(raw.endpoints.len());
+    let mut count = 0;
+    for (i, raw) in take(&mut raw.endpoints).into_iter().enumerate() {
+        let locality = locality(raw).at_index("endpoints", i)?;
+        count += locality.endpoints.len();
+        localities.push(locality);
+    }
+    if count > ENDPOINTS_MAX {
+        return Err(Refusal::new(
+            "endpoints",
+            format!("{count} endpoints; at most {ENDPOINTS_MAX} are taken"),
+        ));
+    }
+    if let Some(mut policy) = raw.policy.take() {
+        if policy.overprovisioning_factor.as_ref().is_some_and(|factor| factor.value == OVERPROVISIONING) {
+            policy.overprovisioning_factor = None;
+        }
+        nothing_left(&policy).at("policy")?;
+    }
+    nothing_left(&raw)?;
+    localities.sort_by_key(|locality| locality.priority);
+    Ok((name.into(), EndpointSet { localities }))
+}
+
+fn locality(mut raw: LocalityLbEndpoints) -> Result<LocalityEndpoints, Refusal> {
+    let place = raw.locality.take().unwrap_or_default();
+    let place = [place.region, place.zone, place.sub_zone].join("/");
+    let weight = raw.load_balancing_weight.take().map_or(0, |weight| weight.value);
+    let priority = take(&mut raw.priority);
+    pass_over!(raw: metadata, proximity);
+    let endpoints = take(&mut raw.lb_endpoints).into_iter().enumerate();
+    let endpoints = endpoints
+        .map(|(i, raw)| endpoint(raw).map(Arc::new).at_index("lb_endpoints", i))
+        .collect::<Result<_, _>>()?;
+    nothing_left(&raw)?;
+    let locality = place.trim_end_matches('/').into();
+    Ok(LocalityEndpoints { priority, weight, locality, endpoints })
+}
+
+fn endpoint(mut raw: LbEndpoint) -> Result<Endpoint, Refusal> {
+    let weight = raw.load_balancing_weight.take().map_or(1, |weight| weight.value.max(1));
+    let health = match HealthStatus::try_from(take(&mut raw.health_status)) {
+        Ok(HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded) => {
+            EndpointHealth::Admitting
+        }
+        Ok(HealthStatus::Draining) => EndpointHealth::Draining,
+        // A state from a later protocol version is not one in which we would send traffic.
+        Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) | Err(_) => EndpointHealth::Unhealthy,
+    };
+    let workload = workload(raw.metadata.take().as_ref());
+    let mut host = match raw.host_identifier.take() {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
+        Some(HostIdentifier::EndpointName(_)) => {
+            return Err(Refusal::new("endpoint_name", "not supported by this proxy"));
+        }
+        None => return Err(Refusal::new("endpoint", "missing")),
+    };
+    let at = "endpoint";
+    let found = host.address.take().ok_or_else(|| Refusal::new("endpoint.address", "missing"))?;
+    let address = address(found).at("address").at(at)?;
+    // Names for logs, and for TLS and health checks, which are refused elsewhere until they exist.
+    pass_over!(host: hostname, observability_name);
+    nothing_left(&host).at(at)?;
+    Ok(Endpoint { address, weight, health, workload })
+}
+
+/// An address: IP and port, host name and port, or a unix socket.
+pub(super) fn address(raw: Address) -> Result<EndpointAddress, Refusal> {
+    match raw.address {
+        Some(AddressKind::SocketAddress(mut raw)) => {
+            let host = required(take(&mut raw.address), "address")?;
+            if take(&mut raw.protocol) != socket_address::Protocol::Tcp as i32 {
+                return Err(Refusal::new("protocol", "only TCP is supported by this proxy"));
+            }
+            let port = match raw.port_specifier.take() {
+                Some(PortSpecifier::PortValue(port)) => u16::try_from(port)
+                    .map_err(|_| Refusal::new("port_value", format!("{port} is no port")))?,
+                _ => return Err(Refusal::new("port_value", "missing")),
+            };
+            pass_over!(raw: ipv4_compat);
+            nothing_left(&raw)?;
+            Ok(match host.parse() {
+                Ok(ip) => EndpointAddress::Tcp(std::net::SocketAddr::new(ip, port)),
+                Err(_) => EndpointAddress::Name(host.into(), port),
+            })
+        }
+        Some(AddressKind::Pipe(pipe)) => Ok(EndpointAddress::Unix(required(pipe.path, "path")?.into())),
+        Some(AddressKind::EnvoyInternalAddress(_)) => {
+            Err(Refusal::new("envoy_internal_address", "not supported by this proxy"))
+        }
+        None => Err(Refusal::new("address", "missing")),
+    }
+    .at("socket_address")
+}
+
+/// `filter_metadata["istio"].workload`: `name;namespace;canonical-service;canonical-revision;cluster`.
+fn workload(metadata: Option<&Metadata>) -> Workload {
+    let text = istio(metadata).and_then(|istio| match istio.fields.get("workload")?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let mut parts = text.unwrap_or_default().split(';').map(known);
+    let mut next = || parts.next().unwrap_or_else(|| known(""));
+    Workload { name: next(), namespace: next(), service: next(), revision: next(), cluster: next() }
+}
+
+/// What Istio's control plane says about a resource.
+pub(super) fn istio(metadata: Option<&Metadata>) -> Option<&Struct> {
+    metadata?.filter_metadata.get("istio")
+}
+
+/// A label, or `unknown`.
+pub(super) fn known(text: &str) -> Arc<str> {
+    if text.is_empty() { "unknown".into() } else { text.into() }
+}

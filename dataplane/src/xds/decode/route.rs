@@ -1,0 +1,409 @@
+//! `RouteConfiguration`: virtual hosts, routes, actions, retries.
+
+use std::{mem::take, sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode, uri::Scheme};
+use weft_proto::xds::envoy::config::{
+    core::v3::data_source::Specifier,
+    route::v3::{
+        DirectResponseAction, RedirectAction, RetryPolicy as RawRetry, Route as RawRoute,
+        RouteAction as RawAction, RouteConfiguration, VirtualHost as RawHost, WeightedCluster as RawWeighted,
+        redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
+        route::Action,
+        route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig},
+        weighted_cluster::ClusterWeight,
+    },
+};
+
+use super::{At, Refusal, headers, matching, nothing_left, optional_duration, pass_over, required};
+use crate::spec::{
+    DirectResponse, Forward, HeaderMutation, PathRedirect, Redirect, RetryOn, RetryPolicy, Route,
+    RouteAction, RouteConfig, VirtualHost, WeightedCluster,
+};
+
+/// Envoy's defaults, which control planes rely on when they leave a field out.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
+const RETRIES: u32 = 1;
+const BACKOFF_BASE: Duration = Duration::from_millis(25);
+const BACKOFF_FACTOR: u32 = 10;
+/// Most routes of one table.
+const ROUTES_MAX: usize = 100_000;
+/// Largest body of a fixed response, bytes.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Header changes of one level: to the request and to the response.
+struct Changes {
+    request: HeaderMutation,
+    response: HeaderMutation,
+}
+
+/// The four header fields that tables, hosts, routes and weighted clusters have alike.
+macro_rules! changes {
+    ($raw:ident) => {{
+        let (add, remove) =
+            (take(&mut $raw.request_headers_to_add), take(&mut $raw.request_headers_to_remove));
+        let request = headers::mutation(&headers::REQUEST, add, remove)?;
+        let (add, remove) =
+            (take(&mut $raw.response_headers_to_add), take(&mut $raw.response_headers_to_remove));
+        let response = headers::mutation(&headers::RESPONSE, add, remove)?;
+        Changes { request, response }
+    }};
+}
+
+pub(super) fn route_config(mut raw: RouteConfiguration) -> Result<RouteConfig, Refusal> {
+    let name = take(&mut raw.name).into();
+    let outer = changes!(raw);
+    let ignore_port = take(&mut raw.ignore_port_in_host_matching);
+    let mut virtual_hosts = Vec::with_capacity(raw.virtual_hosts.len());
+    let mut count = 0;
+    for (i, host) in take(&mut raw.virtual_hosts).into_iter().enumerate() {
+        let host = virtual_host(host, &outer).at_index("virtual_hosts", i)?;
+        count += host.routes.len();
+        virtual_hosts.push(host);
+    }
+    if count > ROUTES_MAX {
+        return Err(Refusal::new("virtual_hosts", format!("{count} routes; at most {ROUTES_MAX} are taken")));
+    }
+    unique_domains(&virtual_hosts)?;
+    // A route to an unknown cluster answers 503, so nothing needs to be validated; bodies have a limit of their own.
+    pass_over!(raw: metadata, validate_clusters, max_direct_response_body_size_bytes);
+    nothing_left(&raw)?;
+    Ok(RouteConfig { name, virtual_hosts, ignore_port })
+}
+
+fn unique_domains(hosts: &[VirtualHost]) -> Result<(), Refusal> {
+    let mut seen = std::collections::HashSet::new();
+    for (i, host) in hosts.iter().enumerate() {
+        if let Some(twice) = host.domains.iter().find(|domain| !seen.insert(domain.as_str())) {
+            let problem = format!("{twice:?} belongs to two virtual hosts");
+            return Err(Refusal::new("domains", problem)).at_index("virtual_hosts", i);
+        }
+    }
+    Ok(())
+}
+
+fn virtual_host(mut raw: RawHost, table: &Changes) -> Result<VirtualHost, Refusal> {
+    let name = required(take(&mut raw.name), "name")?.into();
+    let domains = take(&mut raw.domains);
+    if domains.is_empty() {
+        return Err(Refusal::new("domains", "empty"));
+    }
+    let domains = domains.into_iter().enumerate();
+    let domains = domains.map(|(i, text)| domain(text).at_index("domains", i)).collect::<Result<_, _>>()?;
+    let mut outer = changes!(raw);
+    headers::append(&mut outer.request, &table.request);
+    headers::append(&mut outer.response, &table.response);
+    let retry = raw.retry_policy.take().map(retry_policy).transpose().at("retry_policy")?.flatten();
+    let routes = take(&mut raw.routes).into_iter().enumerate();
+    let routes = routes
+        .map(|(i, raw)| route(raw, &outer, retry.as_ref()).map(Arc::new).at_index("routes", i))
+        .collect::<Result<_, _>>()?;
+    // Attempt counts are told to people through metrics and logs; virtual clusters are statistics.
+    pass_over!(raw: metadata, virtual_clusters, include_request_attempt_count, include_attempt_count_in_response);
+    nothing_left(&raw)?;
+    Ok(VirtualHost { name, domains, routes })
+}
+
+fn domain(text: String) -> Result<String, Refusal> {
+    let stars = text.matches('*').count();
+    let star_at_an_end = text.starts_with('*') || text.ends_with('*');
+    if text.is_empty() || stars > 1 || (stars == 1 && !star_at_an_end) {
+        return Err(Refusal::new(
+            "",
+            format!("{text:?} is no host name, and no pattern with one * at an end"),
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn route(mut raw: RawRoute, outer: &Changes, host_retry: Option<&RetryPolicy>) -> Result<Route, Refusal> {
+    let name = take(&mut raw.name).into();
+    let found = raw.r#match.take().ok_or_else(|| Refusal::new("match", "missing"))?;
+    let matches = matching::route_match(found).at("match")?;
+    let mut changes = changes!(raw);
+    headers::append(&mut changes.request, &outer.request);
+    headers::append(&mut changes.response, &outer.response);
+    let action = match raw.action.take() {
+        Some(Action::Route(action)) => {
+            RouteAction::Forward(Box::new(forward(action, host_retry).at("route")?))
+        }
+        Some(Action::Redirect(action)) => RouteAction::Redirect(redirect(action).at("redirect")?),
+        Some(Action::DirectResponse(action)) => RouteAction::Direct(direct(action).at("direct_response")?),
+        Some(Action::FilterAction(_)) => {
+            return Err(Refusal::new("filter_action", "not supported by this proxy"));
+        }
+        Some(Action::NonForwardingAction(_)) => {
+            return Err(Refusal::new("non_forwarding_action", "not supported by this proxy"));
+        }
+        None => return Err(Refusal::new("action", "missing")),
+    };
+    // A decorator names spans and a prefix names statistics.
+    pass_over!(raw: metadata, decorator, stat_prefix);
+    nothing_left(&raw)?;
+    Ok(Route { name, matches, action, request_headers: changes.request, response_headers: changes.response })
+}
+
+fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forward, Refusal> {
+    let clusters = match raw.cluster_specifier.take() {
+        Some(ClusterSpecifier::Cluster(name)) => vec![WeightedCluster {
+            name: required(name, "cluster")?.into(),
+            weight: 1,
+            request_headers: HeaderMutation::default(),
+            response_headers: HeaderMutation::default(),
+        }],
+        Some(ClusterSpecifier::WeightedClusters(list)) => weighted(list).at("weighted_clusters")?,
+        Some(ClusterSpecifier::ClusterHeader(_)) => {
+            return Err(Refusal::new("cluster_header", "not supported by this proxy"));
+        }
+        Some(
+            ClusterSpecifier::ClusterSpecifierPlugin(_) | ClusterSpecifier::InlineClusterSpecifierPlugin(_),
+        ) => {
+            return Err(Refusal::new("cluster_specifier_plugin", "not supported by this proxy"));
+        }
+        None => return Err(Refusal::new("cluster", "missing")),
+    };
+    let missing = take(&mut raw.cluster_not_found_response_code);
+    let cluster_not_found = match ClusterNotFoundResponseCode::try_from(missing) {
+        Ok(ClusterNotFoundResponseCode::ServiceUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(ClusterNotFoundResponseCode::NotFound) => StatusCode::NOT_FOUND,
+        Ok(ClusterNotFoundResponseCode::InternalServerError) => StatusCode::INTERNAL_SERVER_ERROR,
+        Err(_) => return Err(Refusal::new("cluster_not_found_response_code", "an unknown value")),
+    };
+    let timeout = optional_duration(raw.timeout.take(), "timeout")?.unwrap_or(ROUTE_TIMEOUT);
+    let idle_timeout = optional_duration(raw.idle_timeout.take(), "idle_timeout")?;
+    let retry = match raw.retry_policy.take() {
+        Some(policy) => retry_policy(policy).at("retry_policy")?,
+        None => host_retry.cloned(),
+    };
+    let prefix_rewrite = Some(take(&mut raw.prefix_rewrite)).filter(|prefix| !prefix.is_empty());
+    let regex_rewrite = match raw.regex_rewrite.take() {
+        Some(rewrite) => {
+            let pattern = rewrite.pattern.unwrap_or_default();
+            let pattern = matching::partial_regex(&pattern).at("regex_rewrite.pattern")?;
+            Some((pattern, rewrite.substitution))
+        }
+        None => None,
+    };
+    if prefix_rewrite.is_some() && regex_rewrite.is_some() {
+        return Err(Refusal::new("regex_rewrite", "not together with prefix_rewrite"));
+    }
+    let host_rewrite = match raw.host_rewrite_specifier.take() {
+        None => None,
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(
+            HeaderValue::from_str(&host)
+                .map_err(|_| Refusal::new("host_rewrite_literal", format!("{host:?} is no host")))?,
+        ),
+        Some(_) => {
+            return Err(Refusal::new("host_rewrite_specifier", "only host_rewrite_literal is supported"));
+        }
+    };
+    let upgrades = take(&mut raw.upgrade_configs).into_iter().enumerate();
+    let upgrades =
+        upgrades.map(|(i, u)| upgrade(u).at_index("upgrade_configs", i)).collect::<Result<Vec<_>, _>>()?;
+    // The header `grpc-timeout` is honoured with or without these; priority DEFAULT is 0 and any other is refused.
+    pass_over!(raw: max_grpc_timeout, grpc_timeout_offset, flush_timeout);
+    if let Some(mut stream) = raw.max_stream_duration.take() {
+        pass_over!(stream: grpc_timeout_header_max, grpc_timeout_header_offset);
+        stream.max_stream_duration =
+            stream.max_stream_duration.filter(|max| (max.seconds, max.nanos) != (0, 0));
+        nothing_left(&stream).at("max_stream_duration")?;
+    }
+    nothing_left(&raw)?;
+    Ok(Forward {
+        clusters,
+        cluster_not_found,
+        timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
+        idle_timeout,
+        retry,
+        prefix_rewrite,
+        regex_rewrite,
+        host_rewrite,
+        upgrades: upgrades.into_iter().flatten().collect(),
+    })
+}
+
+fn weighted(mut raw: RawWeighted) -> Result<Vec<WeightedCluster>, Refusal> {
+    let clusters = take(&mut raw.clusters).into_iter().enumerate();
+    let clusters = clusters
+        .map(|(i, raw)| cluster_weight(raw).at_index("clusters", i))
+        .collect::<Result<Vec<_>, _>>()?;
+    weight_total(clusters.iter().map(|cluster| cluster.weight))?;
+    // The sum of the weights is what counts; a runtime key has no runtime here.
+    pass_over!(raw: total_weight, runtime_key_prefix);
+    nothing_left(&raw)?;
+    Ok(clusters)
+}
+
+/// Refuses weights that sum to zero or to more than 32 bits.
+pub(super) fn weight_total(weights: impl Iterator<Item = u32>) -> Result<(), Refusal> {
+    match weights.map(u64::from).sum::<u64>() {
+        0 => Err(Refusal::new("clusters", "the weights sum to zero")),
+        total if u32::try_from(total).is_err() => {
+            Err(Refusal::new("clusters", "the weights sum to more than 2^32"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cluster_weight(mut raw: ClusterWeight) -> Result<WeightedCluster, Refusal> {
+    let name = required(take(&mut raw.name), "name")?.into();
+    let weight = raw.weight.take().map_or(0, |weight| weight.value);
+    let changes = changes!(raw);
+    nothing_left(&raw)?;
+    Ok(WeightedCluster { name, weight, request_headers: changes.request, response_headers: changes.response })
+}
+
+/// The upgrade's name, unless it is switched off.
+fn upgrade(raw: UpgradeConfig) -> Result<Option<String>, Refusal> {
+    if raw.connect_config.is_some() {
+        return Err(Refusal::new("connect_config", "not supported by this proxy"));
+    }
+    let enabled = raw.enabled.is_none_or(|enabled| enabled.value);
+    upgrade_name(&raw.upgrade_type).map(|name| enabled.then_some(name))
+}
+
+/// An upgrade that is a plain exchange of bytes after a 101.
+pub(super) fn upgrade_name(text: &str) -> Result<String, Refusal> {
+    if text.is_empty() || text.eq_ignore_ascii_case("connect") || text.eq_ignore_ascii_case("connect-udp") {
+        return Err(Refusal::new("upgrade_type", format!("{text:?} is not supported by this proxy")));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// None where the policy retries on nothing.
+fn retry_policy(mut raw: RawRetry) -> Result<Option<RetryPolicy>, Refusal> {
+    let mut on = retry_on(&take(&mut raw.retry_on)).at("retry_on")?;
+    for (i, status) in take(&mut raw.retriable_status_codes).into_iter().enumerate() {
+        let status = u16::try_from(status).ok().filter(|status| (100..1000).contains(status));
+        let status = status.ok_or_else(|| Refusal::new("", "no HTTP status"));
+        let status = status.at_index("retriable_status_codes", i)?;
+        if on.by_status {
+            on.conditions.statuses.push(status);
+        }
+    }
+    let retries_max = raw.num_retries.take().map_or(RETRIES, |retries| retries.value);
+    let per_try_timeout = optional_duration(raw.per_try_timeout.take(), "per_try_timeout")?;
+    let (mut backoff_base, mut backoff_max) = (BACKOFF_BASE, None);
+    if let Some(backoff) = raw.retry_back_off.take() {
+        backoff_base = optional_duration(backoff.base_interval, "retry_back_off.base_interval")?
+            .filter(|base| !base.is_zero())
+            .ok_or_else(|| Refusal::new("retry_back_off.base_interval", "must be above zero"))?;
+        backoff_max = optional_duration(backoff.max_interval, "retry_back_off.max_interval")?;
+    }
+    let backoff_max = backoff_max.unwrap_or(backoff_base * BACKOFF_FACTOR);
+    if backoff_max < backoff_base {
+        return Err(Refusal::new("retry_back_off.max_interval", "below base_interval"));
+    }
+    for (i, predicate) in take(&mut raw.retry_host_predicate).into_iter().enumerate() {
+        // A retry avoids the endpoints that were tried before, asked or not.
+        if predicate.name != "envoy.retry_host_predicates.previous_hosts" {
+            let problem = format!("{:?} is not supported by this proxy", predicate.name);
+            return Err(Refusal::new("", problem)).at_index("retry_host_predicate", i);
+        }
+    }
+    pass_over!(raw: host_selection_retry_max_attempts);
+    nothing_left(&raw)?;
+    if on.conditions == RetryOn::default() || retries_max == 0 {
+        return Ok(None);
+    }
+    let per_try_timeout = per_try_timeout.filter(|timeout| !timeout.is_zero());
+    Ok(Some(RetryPolicy { on: on.conditions, retries_max, per_try_timeout, backoff_base, backoff_max }))
+}
+
+#[derive(Default)]
+struct ParsedRetryOn {
+    conditions: RetryOn,
+    /// Whether `retriable-status-codes` is among the words.
+    by_status: bool,
+}
+
+fn retry_on(text: &str) -> Result<ParsedRetryOn, Refusal> {
+    let mut parsed = ParsedRetryOn::default();
+    let on = &mut parsed.conditions;
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "5xx" => on.server_error = true,
+            "gateway-error" => on.gateway_error = true,
+            "reset" => on.reset = true,
+            "reset-before-request" => on.reset_before_request = true,
+            "connect-failure" => on.connect_failure = true,
+            "refused-stream" => on.refused_stream = true,
+            "retriable-4xx" => on.retriable_4xx = true,
+            "retriable-status-codes" => parsed.by_status = true,
+            "cancelled" => on.grpc_statuses.push(1),
+            "deadline-exceeded" => on.grpc_statuses.push(4),
+            "resource-exhausted" => on.grpc_statuses.push(8),
+            "internal" => on.grpc_statuses.push(13),
+            "unavailable" => on.grpc_statuses.push(14),
+            // There is no HTTP/3 whose connection could fail.
+            "http3-post-connect-failure" => {}
+            code => match code.parse::<u16>() {
+                Ok(status) if (100..600).contains(&status) => on.statuses.push(status),
+                _ => return Err(Refusal::new("", format!("{word:?} is not supported by this proxy"))),
+            },
+        }
+    }
+    Ok(parsed)
+}
+
+fn redirect(mut raw: RedirectAction) -> Result<Redirect, Refusal> {
+    let scheme = match raw.scheme_rewrite_specifier.take() {
+        None | Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => None,
+        Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some(Scheme::HTTPS),
+        Some(SchemeRewriteSpecifier::SchemeRedirect(text)) => Some(
+            text.parse().map_err(|_| Refusal::new("scheme_redirect", format!("{text:?} is no scheme")))?,
+        ),
+    };
+    let host = Some(take(&mut raw.host_redirect)).filter(|host| !host.is_empty());
+    let port = match take(&mut raw.port_redirect) {
+        0 => None,
+        port => Some(
+            u16::try_from(port).map_err(|_| Refusal::new("port_redirect", format!("{port} is no port")))?,
+        ),
+    };
+    let path = match raw.path_rewrite_specifier.take() {
+        None => PathRedirect::Keep,
+        Some(PathRewriteSpecifier::PathRedirect(path)) => PathRedirect::Full(path),
+        Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => PathRedirect::Prefix(prefix),
+        Some(_) => return Err(Refusal::new("path_rewrite_specifier", "not supported by this proxy")),
+    };
+    let code = take(&mut raw.response_code);
+    let status = match RedirectResponseCode::try_from(code) {
+        Ok(RedirectResponseCode::MovedPermanently) => StatusCode::MOVED_PERMANENTLY,
+        Ok(RedirectResponseCode::Found) => StatusCode::FOUND,
+        Ok(RedirectResponseCode::SeeOther) => StatusCode::SEE_OTHER,
+        Ok(RedirectResponseCode::TemporaryRedirect) => StatusCode::TEMPORARY_REDIRECT,
+        Ok(RedirectResponseCode::PermanentRedirect) => StatusCode::PERMANENT_REDIRECT,
+        Err(_) => return Err(Refusal::new("response_code", format!("{code} is unknown"))),
+    };
+    let strip_query = take(&mut raw.strip_query);
+    nothing_left(&raw)?;
+    Ok(Redirect { scheme, host, port, path, status, strip_query })
+}
+
+fn direct(mut raw: DirectResponseAction) -> Result<DirectResponse, Refusal> {
+    let code = take(&mut raw.status);
+    let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.filter(|status| status.as_u16() >= 200);
+    let status = status.ok_or_else(|| Refusal::new("status", format!("{code} is no final HTTP status")))?;
+    let body = match raw.body.take().and_then(|body| body.specifier) {
+        None => bytes::Bytes::new(),
+        Some(Specifier::InlineString(text)) => text.into(),
+        Some(Specifier::InlineBytes(bytes)) => bytes.into(),
+        // A control plane must not be able to read the files or the environment of a proxy.
+        Some(_) => {
+            return Err(Refusal::new(
+                "body",
+                "only inline_string and inline_bytes are supported by this proxy",
+            ));
+        }
+    };
+    if body.len() > BODY_BYTES_MAX {
+        return Err(Refusal::new(
+            "body",
+            format!("{} bytes; at most {BODY_BYTES_MAX} are taken", body.len()),
+        ));
+    }
+    nothing_left(&raw)?;
+    Ok(DirectResponse { status, body })
+}

@@ -1,0 +1,187 @@
+//! What is accepted, and what is refused with which field named.
+
+use prost::{Message, Name};
+use weft_proto::xds::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+            },
+            core::v3::{
+                Address, AggregatedConfigSource, ConfigSource, SocketAddress, TransportSocket, address,
+                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+            },
+            listener::v3::{Filter, FilterChain, Listener, filter},
+            route::v3::{
+                Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
+                route_action::ClusterSpecifier, route_match::PathSpecifier,
+            },
+        },
+        extensions::filters::{
+            http::{cors::v3::Cors, router::v3::Router},
+            network::{
+                http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
+                    http_filter,
+                },
+                tcp_proxy::v3::{TcpProxy, tcp_proxy},
+            },
+        },
+    },
+    google::protobuf::{Any, Duration},
+};
+
+use super::{Kind, Resource, decode};
+
+fn any<M: Message + Name>(message: &M) -> Any {
+    Any { type_url: M::type_url(), value: message.encode_to_vec() }
+}
+
+fn ads() -> Option<ConfigSource> {
+    let specifier = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
+    Some(ConfigSource { config_source_specifier: Some(specifier), ..Default::default() })
+}
+
+fn address(host: &str, port: u32) -> Option<Address> {
+    let socket = SocketAddress {
+        address: host.into(),
+        port_specifier: Some(PortSpecifier::PortValue(port)),
+        ..Default::default()
+    };
+    Some(Address { address: Some(address::Address::SocketAddress(socket)) })
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        name: "c".into(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), service_name: String::new() }),
+        ..Default::default()
+    }
+}
+
+fn http_filter(config: Any) -> HttpFilter {
+    HttpFilter {
+        name: "f".into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    }
+}
+
+fn manager() -> HttpConnectionManager {
+    HttpConnectionManager {
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: ads(),
+            route_config_name: "r".into(),
+        })),
+        http_filters: vec![http_filter(any(&Router::default()))],
+        ..Default::default()
+    }
+}
+
+fn listener<M: Message + Name>(config: &M) -> Listener {
+    let filter = Filter { name: "f".into(), config_type: Some(filter::ConfigType::TypedConfig(any(config))) };
+    let chain = FilterChain { filters: vec![filter], ..Default::default() };
+    Listener {
+        name: "l".into(),
+        address: address("127.0.0.1", 80),
+        filter_chains: vec![chain],
+        ..Default::default()
+    }
+}
+
+fn table(action: RouteAction) -> RouteConfiguration {
+    let path = Some(PathSpecifier::Prefix("/".into()));
+    let route = Route {
+        r#match: Some(RouteMatch { path_specifier: path, ..Default::default() }),
+        action: Some(Action::Route(action)),
+        ..Default::default()
+    };
+    let host = VirtualHost {
+        name: "h".into(),
+        domains: vec!["*".into()],
+        routes: vec![route],
+        ..Default::default()
+    };
+    RouteConfiguration { name: "r".into(), virtual_hosts: vec![host], ..Default::default() }
+}
+
+fn to(cluster: &str) -> RouteAction {
+    RouteAction { cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.into())), ..Default::default() }
+}
+
+#[track_caller]
+fn accepted<M: Message + Name>(kind: Kind, message: &M) -> Resource {
+    decode(kind, &any(message)).unwrap()
+}
+
+#[track_caller]
+fn refused<M: Message + Name>(kind: Kind, message: &M, field: &str) {
+    assert_eq!(decode(kind, &any(message)).unwrap_err().field, field);
+}
+
+#[test]
+fn a_plain_resource_of_each_kind_is_accepted() {
+    accepted(Kind::Cluster, &cluster());
+    accepted(Kind::Listener, &listener(&manager()));
+    accepted(Kind::Routes, &table(to("c")));
+    let tcp = TcpProxy {
+        cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster("c".into())),
+        ..Default::default()
+    };
+    accepted(Kind::Listener, &listener(&tcp));
+}
+
+#[test]
+fn a_security_field_is_never_ignored() {
+    let transport_socket = Some(TransportSocket { name: "tls".into(), ..Default::default() });
+    refused(
+        Kind::Cluster,
+        &Cluster { transport_socket: transport_socket.clone(), ..cluster() },
+        "transport_socket",
+    );
+    let mut tls = listener(&manager());
+    tls.filter_chains[0].transport_socket = transport_socket;
+    refused(Kind::Listener, &tls, "filter_chains[0].transport_socket");
+    let mut filtered = manager();
+    filtered.http_filters.insert(0, http_filter(any(&Cors::default())));
+    refused(
+        Kind::Listener,
+        &listener(&filtered),
+        "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config",
+    );
+    let mut per_route = table(to("c"));
+    per_route.virtual_hosts[0].typed_per_filter_config.insert("x".into(), any(&Cors::default()));
+    refused(Kind::Routes, &per_route, "virtual_hosts[0].typed_per_filter_config");
+}
+
+#[test]
+fn an_unsupported_balancer_is_named() {
+    refused(Kind::Cluster, &Cluster { lb_policy: LbPolicy::Maglev as i32, ..cluster() }, "lb_policy");
+}
+
+#[test]
+fn an_absent_timeout_is_envoys_and_zero_is_none() {
+    let timeout = |action| match accepted(Kind::Routes, &table(action)) {
+        Resource::Routes(table) => match &table.virtual_hosts[0].routes[0].action {
+            crate::spec::RouteAction::Forward(forward) => forward.timeout,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(timeout(to("c")), Some(std::time::Duration::from_secs(15)));
+    assert_eq!(timeout(RouteAction { timeout: Some(Duration::default()), ..to("c") }), None);
+}
+
+#[test]
+fn a_host_name_is_no_listening_address() {
+    let named = Listener { address: address("localhost", 80), ..listener(&manager()) };
+    refused(Kind::Listener, &named, "address.socket_address.address");
+}
+
+#[test]
+fn garbage_is_refused() {
+    let garbage = Any { type_url: Kind::Cluster.type_url().into(), value: vec![0xff; 9] };
+    assert!(decode(Kind::Cluster, &garbage).is_err());
+}

@@ -1,0 +1,286 @@
+//! The client side of one delta ADS conversation: what is held, what is subscribed to, what to answer. Pure: the driver
+//! in `xds` carries the messages.
+//!
+//! A listener or cluster that names something not yet received is warming: its predecessor, if there is one, stays live
+//! until everything is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::take,
+    sync::Arc,
+};
+
+use weft_proto::xds::{
+    envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Wire},
+    google::{protobuf::Any, rpc::Status},
+};
+
+use super::decode::{Kind, Refusal, Resource, decode};
+use crate::spec::{Cluster, Discovery, Listener, ListenerProtocol, RouteSource, Spec};
+
+/// gRPC's `INVALID_ARGUMENT`, the code of a NACK.
+const INVALID_ARGUMENT: i32 = 3;
+/// Longest NACK message, bytes: it travels in every retry.
+const NACK_BYTES_MAX: usize = 4096;
+
+/// A resource as received and as understood.
+#[derive(Debug)]
+struct Held {
+    any: Any,
+    version: String,
+    value: Resource,
+}
+
+/// What is held and subscribed to.
+#[derive(Debug, Default)]
+pub struct Session {
+    held: BTreeMap<Kind, BTreeMap<String, Held>>,
+    subscribed: BTreeMap<Kind, BTreeSet<String>>,
+    live_listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    live_clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+}
+
+/// What a response led to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// To be sent, in order: the ACK or NACK, then changed subscriptions.
+    pub requests: Vec<DeltaDiscoveryRequest>,
+    /// What was refused: name and reason. The good predecessor stays.
+    pub refused: Vec<(String, Refusal)>,
+    /// Whether `Session::spec` is another one now.
+    pub changed: bool,
+}
+
+impl Session {
+    /// Takes in what an earlier run saved; what no longer decodes is left out.
+    pub fn restore(&mut self, resources: Vec<Wire>) {
+        for wire in resources {
+            let kind = wire.resource.as_ref().and_then(|any| Kind::from_type_url(&any.type_url));
+            if let Some(kind) = kind {
+                let _ = self.take_in(kind, wire);
+            }
+        }
+        self.settle();
+        self.subscribed.clear();
+    }
+
+    /// Everything held, to be saved.
+    pub fn saved(&self) -> Vec<Wire> {
+        let held = self.held.values().flatten();
+        held.map(|(name, held)| Wire {
+            name: name.clone(),
+            version: held.version.clone(),
+            resource: Some(held.any.clone()),
+            ..Default::default()
+        })
+        .collect()
+    }
+
+    /// The first requests of a new stream, one a kind; what is held is told, so that only changes come.
+    pub fn open(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        self.subscribed = self.wanted();
+        let mut requests = Vec::with_capacity(Kind::ALL.len());
+        for kind in Kind::ALL {
+            let names = self.subscribed.get(&kind).cloned().unwrap_or_default();
+            let wildcard = matches!(kind, Kind::Cluster | Kind::Listener);
+            if !wildcard && names.is_empty() {
+                continue;
+            }
+            let held = self.held.get(&kind).into_iter().flatten();
+            requests.push(DeltaDiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                resource_names_subscribe: names.into_iter().collect(),
+                initial_resource_versions: held
+                    .map(|(name, held)| (name.clone(), held.version.clone()))
+                    .collect(),
+                ..Default::default()
+            });
+        }
+        requests
+    }
+
+    /// Applies a response and says what to answer.
+    pub fn receive(&mut self, response: DeltaDiscoveryResponse) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut answer = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce,
+            ..Default::default()
+        };
+        let Some(kind) = Kind::from_type_url(&response.type_url) else {
+            answer.error_detail = Some(nack(format!("{:?} was not asked for", response.type_url)));
+            outcome.requests.push(answer);
+            return outcome;
+        };
+        for wire in response.resources {
+            let name = wire.name.clone();
+            match self.take_in(kind, wire) {
+                Ok(changed) => outcome.changed |= changed,
+                Err(refusal) => outcome.refused.push((name, refusal)),
+            }
+        }
+        let held = self.held.entry(kind).or_default();
+        for name in &response.removed_resources {
+            outcome.changed |= held.remove(name).is_some();
+        }
+        if !outcome.refused.is_empty() {
+            let lines =
+                outcome.refused.iter().map(|(name, refusal)| format!("{} {name:?}: {refusal}", kind.word()));
+            answer.error_detail = Some(nack(lines.collect::<Vec<_>>().join("\n")));
+        }
+        outcome.requests.push(answer);
+        self.settle();
+        outcome.requests.extend(self.resubscribe());
+        outcome
+    }
+
+    /// What to run now.
+    pub fn spec(&self) -> Spec {
+        let mut spec = Spec {
+            listeners: self.live_listeners.clone(),
+            clusters: self.live_clusters.clone(),
+            ..Default::default()
+        };
+        for held in self.held.values().flat_map(BTreeMap::values) {
+            match &held.value {
+                Resource::Routes(routes) => {
+                    spec.routes.insert(routes.name.clone(), routes.clone());
+                }
+                Resource::Endpoints(name, set) => {
+                    spec.endpoints.insert(name.clone(), set.clone());
+                }
+                Resource::Cluster(_) | Resource::Listener(_) => {}
+            }
+        }
+        spec
+    }
+
+    /// Holds a resource; says whether it differs from what was held.
+    fn take_in(&mut self, kind: Kind, wire: Wire) -> Result<bool, Refusal> {
+        let held = self.held.entry(kind).or_default();
+        let Some(any) = wire.resource else {
+            // Only a heartbeat or a new version of the same.
+            if let Some(held) = held.get_mut(&wire.name) {
+                held.version = wire.version;
+            }
+            return Ok(false);
+        };
+        if let Some(held) = held.get_mut(&wire.name)
+            && held.any == any
+        {
+            held.version = wire.version;
+            return Ok(false);
+        }
+        let value = decode(kind, &any)?;
+        if **value.name() != *wire.name {
+            let problem = format!("the resource calls itself {:?}", value.name());
+            return Err(Refusal { field: "name".to_owned(), problem });
+        }
+        held.insert(wire.name, Held { any, version: wire.version, value });
+        Ok(true)
+    }
+
+    fn has(&self, kind: Kind, name: &str) -> bool {
+        self.held.get(&kind).is_some_and(|held| held.contains_key(name))
+    }
+
+    fn values(&self, kind: Kind) -> impl Iterator<Item = &Resource> {
+        self.held.get(&kind).into_iter().flat_map(BTreeMap::values).map(|held| &held.value)
+    }
+
+    /// Lets live what has everything that it names.
+    fn settle(&mut self) {
+        let mut listeners = BTreeMap::new();
+        let mut clusters = BTreeMap::new();
+        for value in self.values(Kind::Listener).chain(self.values(Kind::Cluster)) {
+            match value {
+                Resource::Listener(listener) => {
+                    let ready = routes_of(listener).is_none_or(|name| self.has(Kind::Routes, name));
+                    let predecessor = self.live_listeners.get(&listener.name);
+                    if let Some(live) = if ready { Some(listener) } else { predecessor } {
+                        listeners.insert(listener.name.clone(), live.clone());
+                    }
+                }
+                Resource::Cluster(cluster) => {
+                    let ready = endpoints_of(cluster).is_none_or(|name| self.has(Kind::Endpoints, name));
+                    let predecessor = self.live_clusters.get(&cluster.name).filter(|_| !ready);
+                    clusters.insert(cluster.name.clone(), predecessor.unwrap_or(cluster).clone());
+                }
+                Resource::Endpoints(..) | Resource::Routes(_) => {}
+            }
+        }
+        (self.live_listeners, self.live_clusters) = (listeners, clusters);
+    }
+
+    /// Names that listeners and clusters, held or live, refer to.
+    fn wanted(&self) -> BTreeMap<Kind, BTreeSet<String>> {
+        let held_listeners = self.values(Kind::Listener).filter_map(|value| match value {
+            Resource::Listener(listener) => Some(listener),
+            _ => None,
+        });
+        let held_clusters = self.values(Kind::Cluster).filter_map(|value| match value {
+            Resource::Cluster(cluster) => Some(cluster),
+            _ => None,
+        });
+        let routes =
+            held_listeners.chain(self.live_listeners.values()).filter_map(|listener| routes_of(listener));
+        let endpoints =
+            held_clusters.chain(self.live_clusters.values()).filter_map(|cluster| endpoints_of(cluster));
+        BTreeMap::from([
+            (Kind::Routes, routes.map(str::to_owned).collect()),
+            (Kind::Endpoints, endpoints.map(str::to_owned).collect()),
+        ])
+    }
+
+    /// Requests for names that are newly wanted or no longer.
+    fn resubscribe(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        let wanted = self.wanted();
+        let mut requests = Vec::new();
+        for (kind, names) in &wanted {
+            let before = self.subscribed.get_mut(kind).map(take).unwrap_or_default();
+            let subscribe: Vec<_> = names.difference(&before).cloned().collect();
+            let unsubscribe: Vec<_> = before.difference(names).cloned().collect();
+            if subscribe.is_empty() && unsubscribe.is_empty() {
+                continue;
+            }
+            let held = self.held.entry(*kind).or_default();
+            held.retain(|name, _| names.contains(name));
+            requests.push(DeltaDiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                resource_names_subscribe: subscribe,
+                resource_names_unsubscribe: unsubscribe,
+                ..Default::default()
+            });
+        }
+        self.subscribed = wanted;
+        requests
+    }
+}
+
+fn routes_of(listener: &Listener) -> Option<&str> {
+    match &listener.protocol {
+        ListenerProtocol::Http(http) => match &http.routes {
+            RouteSource::Named(name) => Some(name),
+            RouteSource::Inline(_) => None,
+        },
+        ListenerProtocol::Tcp(_) => None,
+    }
+}
+
+fn endpoints_of(cluster: &Cluster) -> Option<&str> {
+    match &cluster.discovery {
+        Discovery::Eds(name) => Some(name),
+        Discovery::Static(_) | Discovery::Dns { .. } => None,
+    }
+}
+
+fn nack(mut message: String) -> Status {
+    if message.len() > NACK_BYTES_MAX {
+        let end = (0..=NACK_BYTES_MAX).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+    }
+    Status { code: INVALID_ARGUMENT, message, details: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests;

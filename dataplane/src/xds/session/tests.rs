@@ -1,0 +1,102 @@
+//! The conversation, without a network.
+
+use prost::{Message, Name};
+use weft_proto::xds::envoy::config::{
+    cluster::v3::{
+        Cluster,
+        cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+    },
+    core::v3::{AggregatedConfigSource, ConfigSource, config_source::ConfigSourceSpecifier},
+    endpoint::v3::ClusterLoadAssignment,
+};
+
+use super::*;
+
+fn eds(name: &str, service: &str) -> Cluster {
+    let specifier = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
+    let eds_config = Some(ConfigSource { config_source_specifier: Some(specifier), ..Default::default() });
+    Cluster {
+        name: name.into(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config, service_name: service.into() }),
+        ..Default::default()
+    }
+}
+
+fn wire<M: Message + Name>(name: &str, message: &M) -> Wire {
+    let any = Any { type_url: M::type_url(), value: message.encode_to_vec() };
+    Wire { name: name.into(), version: "1".into(), resource: Some(any), ..Default::default() }
+}
+
+fn response(kind: Kind, resources: Vec<Wire>) -> DeltaDiscoveryResponse {
+    DeltaDiscoveryResponse {
+        type_url: kind.type_url().into(),
+        nonce: "n".into(),
+        resources,
+        ..Default::default()
+    }
+}
+
+fn assignment(name: &str) -> Wire {
+    wire(name, &ClusterLoadAssignment { cluster_name: name.into(), ..Default::default() })
+}
+
+#[test]
+fn a_cluster_is_acked_and_its_endpoints_are_asked_for() {
+    let mut session = Session::default();
+    assert_eq!(session.open().len(), 2);
+    let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", "svc"))]));
+    assert_eq!(outcome.requests[0].response_nonce, "n");
+    assert_eq!(outcome.requests[0].error_detail, None);
+    assert_eq!(outcome.requests[1].type_url, Kind::Endpoints.type_url());
+    assert_eq!(outcome.requests[1].resource_names_subscribe, ["svc"]);
+}
+
+#[test]
+fn a_bad_resource_keeps_its_predecessor_and_spares_its_neighbours() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
+    let before = session.spec().clusters["a"].clone();
+    let bad = Cluster { lb_policy: LbPolicy::RingHash as i32, ..eds("a", "") };
+    let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &bad), wire("b", &eds("b", ""))]));
+    let message = &outcome.requests[0].error_detail.as_ref().unwrap().message;
+    assert!(message.contains("\"a\"") && message.contains("lb_policy"), "{message}");
+    let spec = session.spec();
+    assert!(Arc::ptr_eq(&before, &spec.clusters["a"]));
+    assert!(spec.clusters.contains_key("b"));
+}
+
+#[test]
+fn a_cluster_waits_for_its_new_endpoints_before_it_replaces_the_old_one() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", "one"))]));
+    session.receive(response(Kind::Endpoints, vec![assignment("one")]));
+    session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", "two"))]));
+    assert_eq!(endpoints_of(&session.spec().clusters["a"]), Some("one"));
+    let outcome = session.receive(response(Kind::Endpoints, vec![assignment("two")]));
+    assert_eq!(endpoints_of(&session.spec().clusters["a"]), Some("two"));
+    assert_eq!(outcome.requests[1].resource_names_unsubscribe, ["one"]);
+}
+
+#[test]
+fn a_new_stream_tells_what_is_held() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
+    session.receive(response(Kind::Endpoints, vec![assignment("a")]));
+    let mut other = Session::default();
+    other.restore(session.saved());
+    let requests = other.open();
+    assert_eq!(requests[0].initial_resource_versions["a"], "1");
+    assert_eq!(requests[1].resource_names_subscribe, ["a"]);
+    assert_eq!(other.spec().endpoints.len(), 1);
+}
+
+#[test]
+fn a_removed_resource_is_gone() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
+    let removed_resources = vec!["a".to_owned()];
+    let outcome =
+        session.receive(DeltaDiscoveryResponse { removed_resources, ..response(Kind::Cluster, vec![]) });
+    assert!(outcome.changed && session.spec().clusters.is_empty());
+}
