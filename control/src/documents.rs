@@ -1,0 +1,323 @@
+//! Documents: what operators want, as they wrote it. YAML comes in, typed documents and problems with their places go
+//! out. Pure. What documents mean for proxies is `compile`'s.
+//!
+//! A field that is not implemented is an error: nothing is ignored silently. A document without a namespace belongs to
+//! `default`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+mod check;
+mod destination_rule;
+mod duration;
+mod gateway;
+pub mod hosts;
+mod problem;
+mod reader;
+mod service_entry;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
+mod virtual_service;
+
+pub use check::check;
+
+pub use destination_rule::{
+    DestinationRule, HttpPool, Keepalive, LoadBalancer, Subset, TcpPool, TrafficPolicy,
+};
+pub use gateway::{Gateway, Server};
+pub use problem::{Problem, Severity};
+pub use reader::Located;
+pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
+pub use tree::Place;
+pub use values::{HeaderChanges, HeaderOperations, StringMatch};
+pub use virtual_service::{
+    Destination, DirectResponse, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Redirect, Retries, Rewrite,
+    VirtualService,
+};
+
+use problem::Report;
+use reader::At;
+
+/// Longest text that is parsed at once.
+const TEXT_BYTES_MAX: usize = 8 << 20;
+
+/// One policy object as the operator wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// Kind: `VirtualService`.
+    pub kind: &'static str,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+    /// Its text.
+    pub yaml: Arc<str>,
+    /// File, key or source that holds it.
+    pub origin: Arc<str>,
+    /// Line of the origin on which its text starts, from 1.
+    pub line: u32,
+    /// Its meaning.
+    pub spec: DocumentSpec,
+}
+
+/// The meaning of a document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DocumentSpec {
+    /// Routing.
+    VirtualService(VirtualService),
+    /// Subsets and connection policy.
+    DestinationRule(DestinationRule),
+    /// Services that no platform registers.
+    ServiceEntry(ServiceEntry),
+    /// Ports and hosts of edge proxies.
+    Gateway(Gateway),
+}
+
+impl Document {
+    /// `VirtualService/default/reviews`.
+    pub fn key(&self) -> Arc<str> {
+        key(self.kind, &self.namespace, &self.name)
+    }
+}
+
+/// The key of a document by its parts.
+pub fn key(kind: &str, namespace: &str, name: &str) -> Arc<str> {
+    format!("{kind}/{namespace}/{name}").into()
+}
+
+/// Documents by key.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentSet {
+    /// By `key()`.
+    pub documents: BTreeMap<Arc<str>, Arc<Document>>,
+}
+
+impl DocumentSet {
+    /// Adds or replaces a document.
+    pub fn insert(&mut self, document: Arc<Document>) {
+        self.documents.insert(document.key(), document);
+    }
+
+    /// Every document, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.documents.values()
+    }
+
+    /// Routing documents, by namespace and name.
+    pub fn virtual_services(&self) -> impl Iterator<Item = (&Arc<Document>, &VirtualService)> {
+        self.iter().filter_map(|document| match &document.spec {
+            DocumentSpec::VirtualService(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Destination rules, by namespace and name.
+    pub fn destination_rules(&self) -> impl Iterator<Item = (&Arc<Document>, &DestinationRule)> {
+        self.iter().filter_map(|document| match &document.spec {
+            DocumentSpec::DestinationRule(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Service entries, by namespace and name.
+    pub fn service_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &ServiceEntry)> {
+        self.iter().filter_map(|document| match &document.spec {
+            DocumentSpec::ServiceEntry(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Gateways, by namespace and name.
+    pub fn gateways(&self) -> impl Iterator<Item = (&Arc<Document>, &Gateway)> {
+        self.iter().filter_map(|document| match &document.spec {
+            DocumentSpec::Gateway(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+}
+
+impl FromIterator<Document> for DocumentSet {
+    fn from_iter<I: IntoIterator<Item = Document>>(documents: I) -> Self {
+        let mut set = Self::default();
+        documents.into_iter().for_each(|document| set.insert(Arc::new(document)));
+        set
+    }
+}
+
+/// Reads every document of a text that starts on `first_line` of `origin` (0 counts as 1). A document with an error is
+/// left out; the others are returned.
+pub fn parse(yaml: &str, origin: &str, first_line: u32) -> (Vec<Document>, Vec<Problem>) {
+    let origin: Arc<str> = origin.into();
+    let mut documents: Vec<Document> = Vec::new();
+    let mut problems = Vec::new();
+    if yaml.len() > TEXT_BYTES_MAX {
+        let mut report = Report::new(&origin, 0);
+        let place = Place { line: first_line.max(1), column: 1 };
+        report.error(
+            place,
+            "",
+            "the text is too long",
+            format!("{TEXT_BYTES_MAX} bytes are allowed; split it"),
+        );
+        return (documents, report.into_problems());
+    }
+    for (lines_before, text) in split(yaml) {
+        let lines_before = lines_before.saturating_add(first_line.saturating_sub(1));
+        let mut report = Report::new(&origin, lines_before);
+        let parsed = parse_one(text, &origin, lines_before, &mut report);
+        if let Some((document, place)) = parsed
+            && report.is_clean()
+        {
+            if documents.iter().any(|earlier| earlier.key() == document.key()) {
+                let message = format!("{} is defined twice", document.key());
+                report.error(place, "metadata.name", message, "rename or remove one");
+            } else {
+                documents.push(document);
+            }
+        }
+        problems.extend(report.into_problems());
+    }
+    (documents, problems)
+}
+
+/// The documents of a text with the number of lines before each, as `---` separates them.
+fn split(yaml: &str) -> Vec<(u32, &str)> {
+    let mut parts = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 0, 0);
+    for (line, text) in (0u32..).zip(yaml.split_inclusive('\n')) {
+        let trimmed = text.trim_end();
+        if trimmed == "---" || trimmed.starts_with("--- #") {
+            parts.push((start_line, &yaml[start..offset]));
+            (start, start_line) = (offset + text.len(), line + 1);
+        }
+        offset += text.len();
+    }
+    parts.push((start_line, &yaml[start..]));
+    parts
+}
+
+fn parse_one(
+    text: &str,
+    origin: &Arc<str>,
+    lines_before: u32,
+    report: &mut Report,
+) -> Option<(Document, Place)> {
+    let blank = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(blank) {
+        return None;
+    }
+    let mut options = serde_saphyr::Options::default();
+    options.strict_booleans = true;
+    let root: tree::Node = match serde_saphyr::from_str_with_options(text, options) {
+        Ok(root) => root,
+        Err(error) => {
+            let place = error.location().map(|location| report.place(location));
+            let place = place.unwrap_or(Place { line: lines_before + 1, column: 1 });
+            report.error(place, "", format!("bad YAML: {}", plain_message(&error)), "");
+            return None;
+        }
+    };
+    let at = At::new(&root, "", report);
+    let mut object = at.object(report)?;
+    let api_version = object.required("apiVersion", report);
+    let kind = object.required("kind", report);
+    let (api_version, kind) = (api_version?.located(report)?, kind?.located(report)?);
+    let read = reader_of(&api_version, &kind, report)?;
+    let metadata = object.required("metadata", report);
+    let metadata = metadata.and_then(|at| metadata_of(&at, report));
+    let spec = object.required("spec", report).and_then(|at| read.1(&at, report));
+    // Kubernetes writes it, and so it comes back with every exported document.
+    object.field("status", report);
+    object.finish(report);
+    let (name, namespace) = metadata?;
+    let document = Document {
+        kind: read.0,
+        namespace,
+        name: name.text,
+        yaml: text.into(),
+        origin: origin.clone(),
+        line: lines_before + 1,
+        spec: spec?,
+    };
+    Some((document, name.place))
+}
+
+/// The first line of a parser's message, without the place that we print ourselves.
+fn plain_message(error: &serde_saphyr::Error) -> String {
+    let options = serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off };
+    let text = error.render_with_options(options);
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.trim_start_matches("error: ");
+    line.split(" at line ").next().unwrap_or(line).to_owned()
+}
+
+type ReadSpec = fn(&At<'_>, &mut Report) -> Option<DocumentSpec>;
+
+const KINDS: [(&str, ReadSpec); 4] = [
+    ("VirtualService", |at, report| virtual_service::read(at, report).map(DocumentSpec::VirtualService)),
+    ("DestinationRule", |at, report| destination_rule::read(at, report).map(DocumentSpec::DestinationRule)),
+    ("ServiceEntry", |at, report| service_entry::read(at, report).map(DocumentSpec::ServiceEntry)),
+    ("Gateway", |at, report| gateway::read(at, report).map(DocumentSpec::Gateway)),
+];
+
+const GROUP: &str = "networking.istio.io";
+
+fn reader_of(
+    api_version: &Located,
+    kind: &Located,
+    report: &mut Report,
+) -> Option<&'static (&'static str, ReadSpec)> {
+    let (group, version) = api_version.text.split_once('/').unwrap_or(("", &api_version.text));
+    let names = KINDS.map(|(name, _)| name);
+    if group != GROUP {
+        let message = format!("kind {} {} is not supported", api_version.text, kind.text);
+        report.error(kind.place, "kind", message, format!("{GROUP}/v1 {} are", names.join(", ")));
+        return None;
+    }
+    if !matches!(version, "v1" | "v1beta1" | "v1alpha3") {
+        let message = format!("version {version:?} is not known");
+        report.error(api_version.place, "apiVersion", message, "v1, v1beta1 or v1alpha3");
+        return None;
+    }
+    let found = KINDS.iter().find(|(name, _)| *name == &*kind.text);
+    if found.is_none() {
+        let hint = reader::nearest(&kind.text, &names);
+        report.error(kind.place, "kind", format!("kind {} is not supported", kind.text), hint);
+    }
+    found
+}
+
+fn metadata_of(at: &At<'_>, report: &mut Report) -> Option<(Located, Arc<str>)> {
+    let mut object = at.object(report)?;
+    let name = object.required("name", report).and_then(|at| dns_name(&at, report));
+    let namespace = match object.field("namespace", report) {
+        Some(at) => dns_name(&at, report)?.text,
+        None => "default".into(),
+    };
+    // Labels and annotations are the operator's own; the rest is Kubernetes' bookkeeping in exported documents.
+    for name in ["labels", "annotations", "creationTimestamp", "generation", "resourceVersion", "uid"] {
+        object.field(name, report);
+    }
+    for name in ["managedFields", "ownerReferences", "finalizers", "selfLink"] {
+        object.field(name, report);
+    }
+    object.finish(report);
+    Some((name?, namespace))
+}
+
+fn dns_name(at: &At<'_>, report: &mut Report) -> Option<Located> {
+    let name = at.located(report)?;
+    let fits = !name.text.is_empty()
+        && name.text.len() <= 253
+        && name.text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+    if !fits {
+        at.fail(
+            report,
+            format!("{:?} is no name", name.text),
+            "lower-case letters, digits, - and . are allowed",
+        );
+        return None;
+    }
+    Some(name)
+}

@@ -1,0 +1,204 @@
+//! What can only be seen with all documents and the mesh before one: missing subsets, unknown hosts, conflicts.
+//!
+//! Order is by namespace and name: where two documents claim the same, the first by that order wins, and the other is
+//! told so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Destination, Document, DocumentSet, HttpAction, Located, MESH_GATEWAY, Problem, Severity, VirtualService,
+    hosts::{Hosts, host_matches},
+};
+use crate::model::{Mesh, ServiceKey};
+
+/// Problems of a set of documents over a mesh, in the order of the documents' keys. Errors are what no change of the
+/// mesh can heal; what a service that appears later would heal is a warning.
+pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
+    let view = View::new(documents, mesh);
+    let mut problems = Vec::new();
+    for (document, rule) in documents.destination_rules() {
+        view.check_rule(document, &rule.host, &mut problems);
+    }
+    let mut claimed = BTreeMap::new();
+    for (document, service) in documents.virtual_services() {
+        view.check_claims(document, service, &mut claimed, &mut problems);
+        view.check_gateways(document, service, &mut problems);
+        let routes = service.http.iter().filter_map(|route| match &route.action {
+            HttpAction::Route(destinations) => Some(destinations),
+            HttpAction::Redirect(_) | HttpAction::Direct(_) => None,
+        });
+        for destination in routes.flatten() {
+            view.check_destination(document, destination, &mut problems);
+        }
+    }
+    problems
+}
+
+struct View<'a> {
+    mesh: &'a Mesh,
+    hosts: Hosts,
+    /// Hosts that service entries add.
+    entries: BTreeSet<Arc<str>>,
+    /// Subset names by canonical host.
+    subsets: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// The first rule of every canonical host.
+    rules: BTreeMap<Arc<str>, Arc<str>>,
+    /// `namespace/name` of every gateway.
+    gateways: BTreeSet<String>,
+}
+
+impl<'a> View<'a> {
+    fn new(documents: &DocumentSet, mesh: &'a Mesh) -> Self {
+        let hosts = Hosts::of_mesh(mesh);
+        let entries = documents.service_entries().flat_map(|(_, entry)| &entry.hosts);
+        let entries = entries.map(|host| host.text.clone()).collect();
+        let mut subsets: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        let mut rules = BTreeMap::new();
+        for (document, rule) in documents.destination_rules() {
+            let host = hosts.canonical(&rule.host.text, &document.namespace);
+            let names = rule.subsets.iter().map(|subset| subset.name.text.clone());
+            subsets.entry(host.clone()).or_default().extend(names);
+            rules.entry(host).or_insert_with(|| document.key());
+        }
+        let name = |document: &Document| format!("{}/{}", document.namespace, document.name);
+        let gateways = documents.gateways().map(|(document, _)| name(document)).collect();
+        Self { mesh, hosts, entries, subsets, rules, gateways }
+    }
+
+    fn check_rule(&self, document: &Document, host: &Located, problems: &mut Vec<Problem>) {
+        let canonical = self.hosts.canonical(&host.text, &document.namespace);
+        match self.rules.get(&canonical) {
+            Some(first) if *first != document.key() => {
+                let message = format!("{first} is for {:?} too; it wins where both say something", host.text);
+                problems.push(warning(document, host, message, "merge the two"));
+            }
+            _ => {}
+        }
+        if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {
+            problems.push(unknown_host(document, host));
+        }
+    }
+
+    fn check_claims(
+        &self,
+        document: &Document,
+        service: &VirtualService,
+        claimed: &mut BTreeMap<(Arc<str>, String), Arc<str>>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for host in &service.hosts {
+            let canonical = self.hosts.canonical(&host.text, &document.namespace);
+            for gateway in gateways_of(document, service) {
+                let first = claimed.entry((canonical.clone(), gateway)).or_insert_with(|| document.key());
+                if *first != document.key() {
+                    let message = format!("conflict: {first} routes {:?} already, and it wins", host.text);
+                    problems.push(warning(document, host, message, "merge the two documents"));
+                    break;
+                }
+            }
+            let outside = service.gateways.iter().any(|gateway| &*gateway.text != MESH_GATEWAY);
+            let pattern = host.text.starts_with('*');
+            if !outside && !pattern && !self.known(&host.text, &document.namespace) {
+                problems.push(unknown_host(document, host));
+            }
+        }
+    }
+
+    fn check_gateways(&self, document: &Document, service: &VirtualService, problems: &mut Vec<Problem>) {
+        for gateway in service.gateways.iter().filter(|gateway| &*gateway.text != MESH_GATEWAY) {
+            let name = gateway_name(&gateway.text, &document.namespace);
+            if !self.gateways.contains(&name) {
+                let message = format!("there is no Gateway {name}");
+                problems.push(warning(document, gateway, message, "apply it, or correct the name"));
+            }
+        }
+    }
+
+    fn check_destination(&self, document: &Document, to: &Destination, problems: &mut Vec<Problem>) {
+        let canonical = self.hosts.canonical(&to.host.text, &document.namespace);
+        if let Some(subset) = &to.subset
+            && !self.has_subset(&canonical, &subset.text)
+        {
+            let message = match self.subsets.get(&canonical) {
+                Some(_) => {
+                    format!("no DestinationRule of {:?} defines subset {:?}", to.host.text, subset.text)
+                }
+                None => format!("subset {:?} needs a DestinationRule of {:?}", subset.text, to.host.text),
+            };
+            let known: Vec<&str> = self.subsets.get(&canonical).into_iter().flatten().map(|s| &**s).collect();
+            let hint = match known.as_slice() {
+                [] => "apply one that defines it".to_owned(),
+                known => super::reader::nearest(&subset.text, known),
+            };
+            problems.push(Problem { severity: Severity::Error, ..warning(document, subset, message, &hint) });
+        }
+        if !self.known(&to.host.text, &document.namespace) {
+            problems.push(unknown_host(document, &to.host));
+        } else if let Some(port) = to.port
+            && let Some(service) = self.service(&to.host.text, &document.namespace)
+            && !service.ports.iter().any(|known| known.number == port)
+        {
+            let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
+            let message = format!("{:?} has no port {port}", to.host.text);
+            problems.push(warning(document, &to.host, message, &format!("known are {}", ports.join(", "))));
+        }
+    }
+
+    fn has_subset(&self, canonical: &str, subset: &str) -> bool {
+        if let Some(names) = self.subsets.get(canonical) {
+            return names.contains(subset);
+        }
+        let wide = |(host, names): (&Arc<str>, &BTreeSet<Arc<str>>)| {
+            host.starts_with('*') && host_matches(host, canonical) && names.contains(subset)
+        };
+        self.subsets.iter().any(wide)
+    }
+
+    fn service(&self, host: &str, namespace: &str) -> Option<&Arc<crate::model::Service>> {
+        let key: &ServiceKey = self.hosts.find(host, namespace)?;
+        self.mesh.services.get(key)
+    }
+
+    fn known(&self, host: &str, namespace: &str) -> bool {
+        self.hosts.find(host, namespace).is_some() || self.entries.contains(host)
+    }
+}
+
+/// `namespace/name` of a gateway that a document names; `mesh` stays.
+pub(crate) fn gateway_name(text: &str, namespace: &str) -> String {
+    match text.contains('/') || text == MESH_GATEWAY {
+        true => text.to_owned(),
+        false => format!("{namespace}/{text}"),
+    }
+}
+
+fn gateways_of(document: &Document, service: &VirtualService) -> Vec<String> {
+    if service.gateways.is_empty() {
+        return vec![MESH_GATEWAY.to_owned()];
+    }
+    service.gateways.iter().map(|gateway| gateway_name(&gateway.text, &document.namespace)).collect()
+}
+
+fn unknown_host(document: &Document, host: &Located) -> Problem {
+    warning(
+        document,
+        host,
+        format!("no service {:?} is known", host.text),
+        "it takes effect when one appears",
+    )
+}
+
+fn warning(document: &Document, at: &Located, message: String, hint: &str) -> Problem {
+    Problem {
+        origin: document.origin.clone(),
+        line: at.place.line,
+        column: at.place.column,
+        field: at.field.clone(),
+        message,
+        hint: hint.to_owned(),
+        severity: Severity::Warning,
+    }
+}

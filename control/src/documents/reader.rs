@@ -1,0 +1,225 @@
+//! Strict reading of a located tree: every field is asked for by name, and what nobody asked for is an error.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    duration,
+    problem::Report,
+    tree::{Node, Place, Value},
+};
+
+/// Text with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The text.
+    pub text: Arc<str>,
+    /// Where it stands.
+    pub place: Place,
+    /// Path of the field that holds it.
+    pub field: String,
+}
+
+/// A value and the path that leads to it.
+pub(super) struct At<'a> {
+    node: &'a Node,
+    pub(super) path: String,
+    pub(super) place: Place,
+}
+
+impl<'a> At<'a> {
+    pub(super) fn new(node: &'a Node, path: &str, report: &Report) -> Self {
+        Self { node, path: path.to_owned(), place: report.place(node.location) }
+    }
+
+    pub(super) fn fail(&self, report: &mut Report, message: impl Into<String>, hint: impl Into<String>) {
+        report.error(self.place, &self.path, message, hint);
+    }
+
+    fn wanted(&self, report: &mut Report, wanted: &str) {
+        let hint = match (&self.node.value, wanted) {
+            (Value::Bool(_) | Value::Integer(_) | Value::Float, "a string") => "put it in quotes",
+            _ => "",
+        };
+        self.fail(report, format!("{wanted} is wanted, not {}", self.node.value.describe()), hint);
+    }
+
+    pub(super) fn text(&self, report: &mut Report) -> Option<Arc<str>> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.as_str().into()),
+            _ => {
+                self.wanted(report, "a string");
+                None
+            }
+        }
+    }
+
+    pub(super) fn located(&self, report: &mut Report) -> Option<Located> {
+        let text = self.text(report)?;
+        Some(Located { text, place: self.place, field: self.path.clone() })
+    }
+
+    pub(super) fn boolean(&self, report: &mut Report) -> Option<bool> {
+        match self.node.value {
+            Value::Bool(value) => Some(value),
+            _ => {
+                self.wanted(report, "true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn integer(&self, report: &mut Report, min: u32, max: u32) -> Option<u32> {
+        let Value::Integer(value) = self.node.value else {
+            self.wanted(report, "a whole number");
+            return None;
+        };
+        match u32::try_from(value) {
+            Ok(number) if (min..=max).contains(&number) => Some(number),
+            _ => {
+                self.fail(report, format!("{value} is out of range"), format!("{min} to {max} are allowed"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn port(&self, report: &mut Report) -> Option<u16> {
+        self.integer(report, 1, 65535).and_then(|port| u16::try_from(port).ok())
+    }
+
+    pub(super) fn duration(&self, report: &mut Report) -> Option<Duration> {
+        let text = self.text(report)?;
+        match duration::parse(&text) {
+            Ok(duration) => Some(duration),
+            Err(message) => {
+                self.fail(report, message, "write it like 10s, 1.5s, 200ms or 1h30m");
+                None
+            }
+        }
+    }
+
+    pub(super) fn list(&self, report: &mut Report) -> Vec<At<'a>> {
+        let Value::List(items) = &self.node.value else {
+            self.wanted(report, "a list");
+            return Vec::new();
+        };
+        let at = |(i, node)| At::new(node, &format!("{}[{i}]", self.path), report);
+        items.iter().enumerate().map(at).collect()
+    }
+
+    /// An object whose keys are data, such as labels.
+    pub(super) fn entries(&self, report: &mut Report) -> Vec<(Located, At<'a>)> {
+        let Value::Map(entries) = &self.node.value else {
+            self.wanted(report, "an object");
+            return Vec::new();
+        };
+        let entry = |(key, node): &'a (super::tree::Key, Node)| {
+            let path = format!("{}[{}]", self.path, key.text);
+            let at = At::new(node, &path, report);
+            (Located { text: key.text.as_str().into(), place: report.place(key.location), field: path }, at)
+        };
+        entries.iter().map(entry).collect()
+    }
+
+    pub(super) fn labels(&self, report: &mut Report) -> BTreeMap<Arc<str>, Arc<str>> {
+        let entries = self.entries(report);
+        entries.into_iter().filter_map(|(key, value)| Some((key.text, value.text(report)?))).collect()
+    }
+
+    /// An object with a fixed set of fields.
+    pub(super) fn object(&self, report: &mut Report) -> Option<Object<'a>> {
+        let entries = match &self.node.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => {
+                self.wanted(report, "an object");
+                return None;
+            }
+        };
+        Some(Object { entries, path: self.path.clone(), place: self.place, known: Vec::new() })
+    }
+}
+
+/// An object being read; `finish` refuses what was not asked for.
+pub(super) struct Object<'a> {
+    entries: &'a [(super::tree::Key, Node)],
+    pub(super) path: String,
+    pub(super) place: Place,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Object<'a> {
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// A field; null is absent.
+    pub(super) fn field(&mut self, name: &'static str, report: &Report) -> Option<At<'a>> {
+        self.known.push(name);
+        let (_, node) = self.entries.iter().find(|(key, _)| key.text == name)?;
+        match node.value {
+            Value::Null => None,
+            _ => Some(At::new(node, &self.path_of(name), report)),
+        }
+    }
+
+    /// A field that must be there.
+    pub(super) fn required(&mut self, name: &'static str, report: &mut Report) -> Option<At<'a>> {
+        let found = self.field(name, report);
+        if found.is_none() {
+            report.error(self.place, &self.path_of(name), "is missing", "");
+        }
+        found
+    }
+
+    /// The items of a list field; none when it is absent.
+    pub(super) fn list(&mut self, name: &'static str, report: &mut Report) -> Vec<At<'a>> {
+        self.field(name, report).map(|at| at.list(report)).unwrap_or_default()
+    }
+
+    /// Refuses fields of the kind that exist, but that nothing here implements.
+    pub(super) fn unsupported(&mut self, names: &[&'static str], report: &mut Report) {
+        for name in names {
+            if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == *name) {
+                let (place, path) = (report.place(key.location), self.path_of(name));
+                report.error(place, &path, "is not supported", "remove it");
+            }
+        }
+        self.known.extend(names);
+    }
+
+    /// Reports every field that was not asked for.
+    pub(super) fn finish(self, report: &mut Report) {
+        for (key, _) in self.entries {
+            if !self.known.contains(&key.text.as_str()) {
+                let place = report.place(key.location);
+                let path = self.path_of(&key.text);
+                report.error(place, &path, "unknown field", nearest(&key.text, &self.known));
+            }
+        }
+    }
+}
+
+/// Which known name was meant.
+pub(super) fn nearest(word: &str, known: &[&str]) -> String {
+    let close = known.iter().map(|name| (distance(word, name), *name)).min();
+    match close {
+        Some((edits, name)) if edits <= 2.max(word.len() / 3) => format!("did you mean {name}?"),
+        _ => format!("known are {}", known.join(", ")),
+    }
+}
+
+/// Levenshtein distance, without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.chars().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,207 @@
+//! `ServiceEntry`: services that no platform registers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    problem::Report,
+    reader::{At, Located},
+    values,
+};
+use crate::model::{Port, Protocol};
+
+/// Services that no platform registers: one for each host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceEntry {
+    /// Host names.
+    pub hosts: Vec<Located>,
+    /// Virtual addresses of the hosts, for capture.
+    pub addresses: Vec<Located>,
+    /// Ports, with the number that endpoints use where it differs.
+    pub ports: Vec<EntryPort>,
+    /// How endpoints are found.
+    pub resolution: EntryResolution,
+    /// Whether it is a part of the mesh.
+    pub internal: bool,
+    /// Endpoints.
+    pub endpoints: Vec<EntryEndpoint>,
+    /// Labels of registered endpoints that serve it.
+    pub selector: Option<BTreeMap<Arc<str>, Arc<str>>>,
+}
+
+/// A port of a service entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryPort {
+    /// The port that clients use.
+    pub port: Port,
+    /// What endpoints listen on; none is the same number.
+    pub target: Option<u16>,
+}
+
+/// How endpoints of a service entry are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryResolution {
+    /// As the client resolved it.
+    None,
+    /// The endpoints given.
+    Static,
+    /// By name.
+    Dns,
+}
+
+/// One endpoint of a service entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryEndpoint {
+    /// IP address, host name or `unix:///path`.
+    pub address: Located,
+    /// Number by port name.
+    pub ports: BTreeMap<Arc<str>, u16>,
+    /// Labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// `region/zone/subzone`.
+    pub locality: Arc<str>,
+    /// Share; at least 1.
+    pub weight: u32,
+}
+
+pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
+    let mut object = spec.object(report)?;
+    let hosts: Vec<Located> = match object.required("hosts", report) {
+        Some(at) => at.list(report).iter().filter_map(|at| entry_host(at, report)).collect(),
+        None => Vec::new(),
+    };
+    values::no_duplicates(&hosts, "host", report);
+    let addresses: Vec<_> =
+        object.list("addresses", report).iter().filter_map(|at| at.located(report)).collect();
+    let items = object.required("ports", report).map(|at| at.list(report)).unwrap_or_default();
+    let mut ports: Vec<EntryPort> = Vec::new();
+    for at in &items {
+        let Some(port) = port(at, report) else { continue };
+        let same = |earlier: &EntryPort| {
+            earlier.port.number == port.port.number || earlier.port.name == port.port.name
+        };
+        if ports.iter().any(same) {
+            at.fail(
+                report,
+                format!("port {} ({}) is named twice", port.port.number, port.port.name),
+                "remove one",
+            );
+        }
+        ports.push(port);
+    }
+    let internal = object.field("location", report).and_then(|at| match &*at.text(report)? {
+        "MESH_EXTERNAL" => Some(false),
+        "MESH_INTERNAL" => Some(true),
+        other => {
+            at.fail(report, format!("{other:?} is no location"), "MESH_EXTERNAL or MESH_INTERNAL");
+            None
+        }
+    });
+    let resolution = object.field("resolution", report).and_then(|at| match &*at.text(report)? {
+        "NONE" => Some(EntryResolution::None),
+        "STATIC" => Some(EntryResolution::Static),
+        "DNS" => Some(EntryResolution::Dns),
+        other => {
+            at.fail(report, format!("resolution {other:?} is not supported"), "NONE, STATIC or DNS");
+            None
+        }
+    });
+    let resolution = resolution.unwrap_or(EntryResolution::None);
+    let items = object.list("endpoints", report);
+    let endpoints = items.iter().filter_map(|at| endpoint(at, resolution, report)).collect();
+    let selector = object.field("workloadSelector", report).and_then(|at| {
+        let mut object = at.object(report)?;
+        let labels = object.field("labels", report).map(|at| at.labels(report));
+        object.finish(report);
+        labels
+    });
+    if selector.is_some() && !items.is_empty() {
+        items[0].fail(report, "workloadSelector is given too", "keep one of endpoints and workloadSelector");
+    }
+    if resolution == EntryResolution::None && !items.is_empty() {
+        items[0].fail(report, "endpoints need resolution STATIC or DNS", "set spec.resolution");
+    }
+    values::accept_export_to(&mut object, report);
+    object.unsupported(&["subjectAltNames"], report);
+    object.finish(report);
+    let internal = internal.unwrap_or_default();
+    Some(ServiceEntry { hosts, addresses, ports, resolution, internal, endpoints, selector })
+}
+
+fn entry_host(at: &At<'_>, report: &mut Report) -> Option<Located> {
+    let host = values::host(at, report)?;
+    if host.text.starts_with('*') {
+        at.fail(report, "wildcard hosts of a ServiceEntry are not supported", "name each host");
+        return None;
+    }
+    Some(host)
+}
+
+fn port(at: &At<'_>, report: &mut Report) -> Option<EntryPort> {
+    let mut object = at.object(report)?;
+    let number = object.required("number", report).and_then(|at| at.port(report));
+    let name = object.required("name", report).and_then(|at| at.text(report));
+    let protocol = object.field("protocol", report).and_then(|at| protocol(&at, report));
+    let target = object.field("targetPort", report).and_then(|at| at.port(report));
+    object.finish(report);
+    let (name, number) = (name?, number?);
+    let protocol = protocol.unwrap_or_else(|| by_name(&name));
+    Some(EntryPort { port: Port { name, number, protocol }, target })
+}
+
+/// Istio's rule: the port's name, up to the first dash, is the protocol.
+fn by_name(name: &str) -> Protocol {
+    known_protocol(name.split('-').next().unwrap_or_default()).unwrap_or(Protocol::Tcp)
+}
+
+/// A protocol by Istio's name for it.
+pub(super) fn protocol(at: &At<'_>, report: &mut Report) -> Option<Protocol> {
+    let text = at.text(report)?;
+    let found = known_protocol(&text);
+    if found.is_none() {
+        at.fail(
+            report,
+            format!("protocol {text:?} is not supported"),
+            "HTTP, HTTP2, GRPC, TCP, TLS or HTTPS",
+        );
+    }
+    found
+}
+
+fn known_protocol(text: &str) -> Option<Protocol> {
+    match text.to_ascii_uppercase().as_str() {
+        "HTTP" => Some(Protocol::Http),
+        "HTTP2" => Some(Protocol::Http2),
+        "GRPC" | "GRPC-WEB" => Some(Protocol::Grpc),
+        "TCP" | "MONGO" | "MYSQL" | "REDIS" => Some(Protocol::Tcp),
+        "TLS" | "HTTPS" => Some(Protocol::Tls),
+        _ => None,
+    }
+}
+
+fn endpoint(at: &At<'_>, resolution: EntryResolution, report: &mut Report) -> Option<EntryEndpoint> {
+    let mut object = at.object(report)?;
+    let address_at = object.required("address", report);
+    let address = address_at.as_ref().and_then(|at| at.located(report));
+    if let (Some(at), Some(address)) = (&address_at, &address) {
+        let ip = address.text.parse::<std::net::IpAddr>().is_ok();
+        let unix = address.text.starts_with("unix:///");
+        if resolution == EntryResolution::Static && !ip && !unix {
+            at.fail(report, format!("{:?} is no IP address", address.text), "or set spec.resolution: DNS");
+        }
+    }
+    let mut ports = BTreeMap::new();
+    if let Some(at) = object.field("ports", report) {
+        for (key, value) in at.entries(report) {
+            if let Some(number) = value.port(report) {
+                ports.insert(key.text, number);
+            }
+        }
+    }
+    let labels = object.field("labels", report).map(|at| at.labels(report)).unwrap_or_default();
+    let locality = object.field("locality", report).and_then(|at| at.text(report)).unwrap_or_default();
+    let weight = object.field("weight", report).and_then(|at| at.integer(report, 0, 1_000_000)).unwrap_or(1);
+    object.field("serviceAccount", report).and_then(|at| at.text(report));
+    object.unsupported(&["network"], report);
+    object.finish(report);
+    Some(EntryEndpoint { address: address?, ports, labels, locality, weight: weight.max(1) })
+}

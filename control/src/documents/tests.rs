@@ -1,0 +1,291 @@
+//! Documents are refused with the exact place of what is wrong.
+
+use crate::model::Mesh;
+
+use super::*;
+
+/// `spec` starts on line 5 of the document.
+fn document(kind: &str, spec: &str) -> String {
+    format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}\n")
+}
+
+#[track_caller]
+fn check_place(kind: &str, spec: &str, expected: &str) {
+    check_text(&document(kind, spec), expected);
+}
+
+#[track_caller]
+fn check_text(yaml: &str, expected: &str) {
+    let (documents, problems) = parse(yaml, "f.yaml", 1);
+    let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(found.join("\n"), expected, "for:\n{yaml}");
+    assert_eq!(documents.len(), 0, "a broken document is left out");
+}
+
+fn route(rest: &str) -> String {
+    format!("  hosts: [a]\n  http:\n  - route: [{{destination: {{host: a}}}}]\n{rest}")
+}
+
+#[test]
+fn what_is_no_document_is_refused() {
+    check_text("a: [1,\n", "f.yaml:1:4: error: bad YAML: unclosed bracket '['");
+    check_text("- 1", "f.yaml:1:1: error: an object is wanted, not a list");
+    check_text("kind: Gateway", "f.yaml:1:1: error: apiVersion: is missing");
+    check_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
+        "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
+         DestinationRule, ServiceEntry, Gateway are)",
+    );
+    check_text(
+        "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",
+        "f.yaml:1:13: error: apiVersion: version \"v2\" is not known (v1, v1beta1 or v1alpha3)",
+    );
+    check_text(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualServce",
+        "f.yaml:2:7: error: kind: kind VirtualServce is not supported (did you mean VirtualService?)",
+    );
+    check_text(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: A}\nspec: {servers: []}",
+        "f.yaml:3:18: error: metadata.name: \"A\" is no name (lower-case letters, digits, - and . are allowed)",
+    );
+    check_text(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nspec: {servers: []}",
+        "f.yaml:1:1: error: metadata: is missing",
+    );
+}
+
+#[test]
+fn virtual_services_are_checked() {
+    let vs = |spec: &str, expected: &str| check_place("VirtualService", spec, expected);
+    vs("  http: [{directResponse: {status: 200}}]", "f.yaml:5:3: error: spec.hosts: is missing");
+    vs(
+        "  host: [a]\n  hosts: [a]\n  http: [{directResponse: {status: 200}}]",
+        "f.yaml:5:3: error: spec.host: unknown field (did you mean hosts?)",
+    );
+    vs(
+        "  hosts: [a, b, a]\n  http: [{directResponse: {status: 200}}]",
+        "f.yaml:5:17: error: spec.hosts[2]: host \"a\" is named twice (remove one)",
+    );
+    vs(
+        "  hosts: [a_b..c]\n  http: [{directResponse: {status: 200}}]",
+        "f.yaml:5:11: error: spec.hosts[0]: \"a_b..c\" is no host name (labels of letters, digits and - joined \
+         by dots)",
+    );
+    vs("  hosts: [a]", "f.yaml:5:3: error: spec: has no http routes (add spec.http)");
+    vs(
+        &route("    timout: 1s"),
+        "f.yaml:8:5: error: spec.http[0].timout: unknown field (did you mean timeout?)",
+    );
+    vs(
+        &route("    timeout: 10"),
+        "f.yaml:8:14: error: spec.http[0].timeout: a string is wanted, not a number (put it in quotes)",
+    );
+    vs(
+        &route("    timeout: -10s"),
+        "f.yaml:8:14: error: spec.http[0].timeout: duration \"-10s\" is negative (write it like 10s, 1.5s, 200ms \
+         or 1h30m)",
+    );
+    vs(
+        &route("    fault: {abort: {}}"),
+        "f.yaml:8:5: error: spec.http[0].fault: is not supported (remove it)",
+    );
+    vs(
+        &route("    match:\n    - uri: {regex: \"a(\"}"),
+        "f.yaml:9:20: error: spec.http[0].match[0].uri.regex: bad regular expression \"a(\": unclosed group (RE2 \
+         syntax is wanted)",
+    );
+    vs(
+        &route("    match:\n    - uri: {exact: /a, prefix: /b}"),
+        "f.yaml:9:12: error: spec.http[0].match[0].uri: compares in more than one way (keep one of exact, prefix \
+         and regex)",
+    );
+    vs(
+        &route("    match:\n    - headers: {\"a b\": {exact: c}}"),
+        "f.yaml:9:17: error: spec.http[0].match[0].headers[a b]: \"a b\" is no header name",
+    );
+    vs(
+        &route("    match:\n    - headers: {x: {exact: 1}}"),
+        "f.yaml:9:28: error: spec.http[0].match[0].headers[x].exact: a string is wanted, not a number (put it in \
+         quotes)",
+    );
+    vs(
+        &route("    redirect: {uri: /}"),
+        "f.yaml:8:15: error: spec.http[0].redirect: a rule does one thing (keep one of route, redirect and \
+         directResponse)",
+    );
+    vs(
+        "  hosts: [a]\n  http:\n  - name: x",
+        "f.yaml:7:5: error: spec.http[0]: does nothing (add route, redirect or directResponse)",
+    );
+    vs(
+        "  hosts: [a]\n  http:\n  - redirect: {uri: /, redirectCode: 200}",
+        "f.yaml:7:38: error: spec.http[0].redirect.redirectCode: 200 is no redirect (301, 302, 303, 307 and 308 \
+         are)",
+    );
+    vs(
+        &route("    retries: {attempts: 3, retryOn: \"5xx,conect-failure\"}"),
+        "f.yaml:8:37: error: spec.http[0].retries.retryOn: \"conect-failure\" is no retry condition (did you mean \
+         connect-failure?)",
+    );
+    vs(
+        &route("    headers: {request: {set: {Host: a}}}"),
+        "f.yaml:8:31: error: spec.http[0].headers.request.set[Host]: host cannot be changed as a header (use \
+         rewrite.authority)",
+    );
+    vs("  hosts: [a]\n  http: []\n  tls: []", "f.yaml:7:3: error: spec.tls: is not supported (remove it)");
+}
+
+#[test]
+fn routes_are_checked() {
+    let vs = |spec: &str, expected: &str| {
+        check_place("VirtualService", &format!("  hosts: [a]\n  http:\n  - route:\n{spec}"), expected);
+    };
+    vs(
+        "    - destination: {host: a}\n      weight: 50\n    - destination: {host: b}\n      weight: 40",
+        "f.yaml:8:7: error: spec.http[0].route: the weights sum to 90, not to 100 (make them sum to 100)",
+    );
+    vs(
+        "    - destination: {host: a}\n      weight: -1",
+        "f.yaml:9:15: error: spec.http[0].route[0].weight: -1 is out of range (0 to 1000000 are allowed)",
+    );
+    vs(
+        "    - destination: {host: a, port: {number: 70000}}",
+        "f.yaml:8:45: error: spec.http[0].route[0].destination.port.number: 70000 is out of range (1 to 65535 are \
+         allowed)",
+    );
+    vs(
+        "    - destination: {host: \"*.a\"}",
+        "f.yaml:8:27: error: spec.http[0].route[0].destination.host: a destination cannot be a wildcard (name one \
+         service)",
+    );
+    vs("    - weight: 100", "f.yaml:8:7: error: spec.http[0].route[0].destination: is missing");
+    vs(
+        "    - destination: {host: a, subset: 1}",
+        "f.yaml:8:38: error: spec.http[0].route[0].destination.subset: a string is wanted, not a number (put it in \
+         quotes)",
+    );
+}
+
+#[test]
+fn the_other_kinds_are_checked() {
+    let dr = |spec: &str, expected: &str| check_place("DestinationRule", spec, expected);
+    dr("  subsets: []", "f.yaml:5:3: error: spec.host: is missing");
+    dr(
+        "  host: a\n  subsets: [{name: v1}, {name: v1}]",
+        "f.yaml:6:32: error: spec.subsets[1].name: subset \"v1\" is named twice (remove one)",
+    );
+    dr(
+        "  host: a\n  subsets: [{name: v1, labels: {version: 1}}]",
+        "f.yaml:6:42: error: spec.subsets[0].labels[version]: a string is wanted, not a number (put it in quotes)",
+    );
+    dr(
+        "  host: a\n  trafficPolicy: {loadBalancer: {simple: RANDON}}",
+        "f.yaml:6:42: error: spec.trafficPolicy.loadBalancer.simple: \"RANDON\" is no load balancer (did you mean \
+         RANDOM?)",
+    );
+    dr(
+        "  host: a\n  trafficPolicy: {outlierDetection: {}}",
+        "f.yaml:6:19: error: spec.trafficPolicy.outlierDetection: is not supported (remove it)",
+    );
+    dr(
+        "  host: a\n  trafficPolicy: {connectionPool: {tcp: {connectTimeout: 0s}}}",
+        "f.yaml:6:58: error: spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be more than zero",
+    );
+    let port = "  ports: [{number: 80, name: http, protocol: HTTP}]";
+    check_place(
+        "ServiceEntry",
+        &format!("  hosts: [a.b]\n{port}\n  resolution: STATIC\n  endpoints: [{{address: c.d}}]"),
+        "f.yaml:8:25: error: spec.endpoints[0].address: \"c.d\" is no IP address (or set spec.resolution: DNS)",
+    );
+    check_place(
+        "ServiceEntry",
+        "  hosts: [a.b]\n  ports:\n  - {number: 80, name: http}\n  - {number: 80, name: web}",
+        "f.yaml:8:5: error: spec.ports[1]: port 80 (web) is named twice (remove one)",
+    );
+    check_place(
+        "Gateway",
+        "  servers:\n  - hosts: [a]\n    port: {number: 443, name: https, protocol: HTTPS}",
+        "f.yaml:7:48: error: spec.servers[0].port.protocol: only HTTP servers are supported (HTTP, HTTP2 or GRPC)",
+    );
+    check_place(
+        "Gateway",
+        "  servers:\n  - hosts: [a]\n    port: {number: 80, protocol: HTTP}\n    tls: {mode: SIMPLE}",
+        "f.yaml:8:5: error: spec.servers[0].tls: is not supported (remove it)",
+    );
+}
+
+#[test]
+fn one_broken_document_leaves_the_others_and_lines_count_on() {
+    let good = document("DestinationRule", "  host: a");
+    let yaml = format!("# first\n{good}---\nkind: [\n---\n{}---\n{good}", good.replace("name: a", "name: b"));
+    let (documents, problems) = parse(&yaml, "f.yaml", 10);
+    let lines: Vec<u32> = documents.iter().map(|document| document.line).collect();
+    assert_eq!(lines, [10, 19]);
+    assert_eq!(problems.len(), 2);
+    assert_eq!(problems[0].line, 17, "{}", problems[0]);
+    assert_eq!(
+        problems[1].to_string(),
+        "f.yaml:27:18: error: metadata.name: DestinationRule/default/a is defined twice (rename or remove one)"
+    );
+}
+
+#[test]
+fn every_version_that_istio_accepts_is_read() {
+    for version in ["v1", "v1beta1", "v1alpha3"] {
+        let yaml = document("DestinationRule", "  host: a").replace("/v1", &format!("/{version}"));
+        assert_eq!(parse(&yaml, "f", 1).1, []);
+    }
+}
+
+#[test]
+fn an_alias_bomb_is_an_error() {
+    let mut yaml = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..9 {
+        let items = vec![format!("*a{}", i - 1); 10].join(", ");
+        yaml.push_str(&format!("a{i}: &a{i} [{items}]\n"));
+    }
+    let (documents, problems) = parse(&yaml, "f", 1);
+    assert_eq!((documents.len(), problems.len()), (0, 1));
+}
+
+fn found(yaml: &str) -> Vec<String> {
+    let (documents, problems) = parse(yaml, "f.yaml", 1);
+    assert_eq!(problems, []);
+    check(&documents.into_iter().collect(), &Mesh::default()).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_route_to_a_missing_subset_is_an_error_with_its_place() {
+    let vs = document(
+        "VirtualService",
+        "  hosts: [a]\n  http:\n  - route: [{destination: {host: a, subset: v2}}]",
+    );
+    let alone = found(&vs);
+    assert!(
+        alone.contains(
+            &"f.yaml:7:45: error: spec.http[0].route[0].destination.subset: subset \"v2\" needs a DestinationRule \
+              of \"a\" (apply one that defines it)"
+                .to_owned()
+        ),
+        "{alone:#?}"
+    );
+    let dr = document("DestinationRule", "  host: a.default.svc.cluster.local\n  subsets: [{name: v1}]");
+    let with_rule = found(&format!("{vs}---\n{dr}"));
+    assert!(
+        with_rule
+            .iter()
+            .any(|p| p.contains("no DestinationRule of \"a\" defines subset \"v2\" (did you mean v1?)"))
+    );
+    let healed = found(&format!("{vs}---\n{}", dr.replace("v1}", "v2}")));
+    assert!(healed.iter().all(|problem| problem.contains("warning")), "{healed:#?}");
+}
+
+#[test]
+fn a_host_routed_twice_is_a_conflict_that_the_first_by_name_wins() {
+    let first = document("VirtualService", "  hosts: [a]\n  http: [{directResponse: {status: 200}}]");
+    let second = first.replace("name: a", "name: b");
+    let problems = found(&format!("{second}---\n{first}"));
+    let conflict = "f.yaml:5:11: warning: spec.hosts[0]: conflict: VirtualService/default/a routes \"a\" already, and \
+                    it wins (merge the two documents)";
+    assert!(problems.contains(&conflict.to_owned()), "{problems:#?}");
+}
