@@ -1,0 +1,292 @@
+//! The control plane put together, top to bottom: what is kept is opened, ports are bound, then one task merges facts,
+//! one compiles, and two servers answer. Stopping goes the other way round.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use weft_proto::node::NodeMetadata;
+
+use self::desk::{Compiled, Desk, is_error};
+use crate::{
+    admin,
+    ads::{AdsServer, Publisher, Tracker},
+    compile::{self, Compiler},
+    documents,
+    registry::{self, Registry, server::RegistryService},
+    resource::ResourceSet,
+    settings::Settings,
+    store::{
+        DocumentStore,
+        embedded::{EmbeddedStore, OpenError},
+    },
+    telemetry,
+};
+
+pub mod desk;
+pub mod shelf;
+
+/// Quiet time after a change before it is compiled.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Longest wait of a change while others keep coming.
+const SETTLE_MAX: Duration = Duration::from_millis(200);
+/// How long a stop waits for open streams.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an idle peer is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// HTTP/2 streams of one connection.
+const STREAMS_MAX: u32 = 1024;
+
+/// Why the control plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error("{path}: {error}; name a folder that can be written with --data-dir")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The document store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The last known registry.
+    #[error(transparent)]
+    Registry(#[from] registry::disk::DiskError),
+    /// A port.
+    #[error("cannot listen on {address}: {error}; free the port or choose another with --{option}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The option that sets it.
+        option: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// A running control plane. Dropping it without [`App::stop`] leaves its tasks running.
+pub struct App {
+    xds: SocketAddr,
+    admin: SocketAddr,
+    publisher: Publisher,
+    /// Ends the servers and what feeds them.
+    stop: CancellationToken,
+    /// Ends the registry's task, last: it saves what the others told it.
+    stop_registry: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    registry_task: JoinHandle<()>,
+    streams: TaskTracker,
+}
+
+impl App {
+    /// Opens what is kept, binds the ports and starts to serve.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let metrics = telemetry::install();
+        telemetry::describe();
+        let (registry, store) = open(&settings).await?;
+        let (xds_listener, xds) = bind(settings.xds_bind, "xds-bind").await?;
+        let (admin_listener, admin) = bind(settings.admin_bind, "admin-bind").await?;
+
+        let tracker = Tracker::default();
+        let publisher = Publisher::new(tracker.clone());
+        let (compiled, compiled_watch) = watch::channel(Compiled::default());
+        let desk = Arc::new(Desk::new(registry.clone(), store, compiled_watch));
+        let stop = CancellationToken::new();
+        let stop_registry = CancellationToken::new();
+        let streams = TaskTracker::new();
+
+        let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
+        let feed = Feed {
+            desk: desk.clone(),
+            compiler: Compiler::new(&settings.mesh_domain),
+            publisher: publisher.clone(),
+            compiled,
+            revision: 0,
+        };
+        let people = admin::Admin::new(desk, tracker, metrics, settings);
+        let tasks = vec![
+            tokio::spawn(feed.run(stop.clone())),
+            tokio::spawn(serve_xds(xds_listener, &publisher, registry, stop.clone(), streams.clone())),
+            tokio::spawn(admin::serve(admin_listener, people, stop.clone())),
+        ];
+        tracing::info!(%xds, %admin, "control plane serves");
+        Ok(Self { xds, admin, publisher, stop, stop_registry, tasks, registry_task, streams })
+    }
+
+    /// Where proxies and adapters connect.
+    pub fn xds_address(&self) -> SocketAddr {
+        self.xds
+    }
+
+    /// Where people connect.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Ends every stream, waits for the tasks, and saves the registry.
+    pub async fn stop(self) {
+        self.publisher.stop();
+        self.stop.cancel();
+        self.streams.close();
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        for mut task in self.tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        let _ = tokio::time::timeout_at(deadline, self.streams.wait()).await;
+        self.stop_registry.cancel();
+        if self.registry_task.await.is_err() {
+            tracing::error!("the registry's task failed");
+        }
+        tracing::info!("control plane stopped");
+    }
+}
+
+/// Starts the control plane, serves until `shutdown` is cancelled, and stops it.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), StartError> {
+    let app = App::start(settings).await?;
+    shutdown.cancelled().await;
+    app.stop().await;
+    Ok(())
+}
+
+async fn open(settings: &Settings) -> Result<(Arc<Registry>, Arc<dyn DocumentStore>), StartError> {
+    let folder = settings.data_dir.clone();
+    let options = registry::Options {
+        mesh_domain: settings.mesh_domain.clone(),
+        hold_down: settings.hold_down,
+        file: Some(folder.join("registry.bin")),
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        private_folder(&folder).map_err(|error| StartError::DataDir { path: folder.clone(), error })?;
+        let store = EmbeddedStore::open(&folder.join("documents.redb"))?;
+        Ok((Registry::open(options)?, Arc::new(store) as Arc<dyn DocumentStore>))
+    });
+    opened.await.unwrap_or_else(|error| {
+        Err(StartError::DataDir { path: settings.data_dir.clone(), error: io::Error::other(error) })
+    })
+}
+
+fn private_folder(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+async fn bind(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |error| StartError::Bind { address, option, error };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
+}
+
+/// Plaintext ADS and Registry.
+fn serve_xds(
+    listener: TcpListener,
+    publisher: &Publisher,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    streams: TaskTracker,
+) -> impl Future<Output = ()> + use<> {
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS_MAX)
+        .tcp_nodelay(true)
+        .add_service(AdsServer::new(publisher).into_service())
+        .add_service(RegistryService::server(registry, stop.clone(), streams));
+    async move {
+        let served = server
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the xds port failed");
+        }
+    }
+}
+
+/// Facts and intent to worlds: one task, so worlds come in order.
+struct Feed {
+    desk: Arc<Desk>,
+    compiler: Compiler,
+    publisher: Publisher,
+    compiled: watch::Sender<Compiled>,
+    revision: u64,
+}
+
+impl Feed {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut facts = self.desk.registry().watch();
+        let mut intent = self.desk.store().watch();
+        loop {
+            facts.mark_unchanged();
+            intent.mark_unchanged();
+            self.compile();
+            tokio::select! {
+                changed = facts.changed() => if changed.is_err() { return },
+                changed = intent.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            settle(&mut facts, &mut intent).await;
+        }
+    }
+
+    fn compile(&mut self) {
+        let started = Instant::now();
+        let view = self.desk.registry().view();
+        let stored = self.desk.store().snapshot();
+        let in_force = self.desk.in_force(&stored, &view);
+        let mut problems = documents::check(&in_force.set, &view.mesh);
+        problems.extend(in_force.problems);
+        metrics::gauge!("weft_documents").set(in_force.set.documents.len() as f64);
+        let errors = problems.iter().filter(|problem| is_error(problem)).count();
+        metrics::gauge!("weft_document_problems", "severity" => "error").set(errors as f64);
+        metrics::gauge!("weft_document_problems", "severity" => "warning")
+            .set((problems.len() - errors) as f64);
+        let world = self.compiler.update(view.mesh.clone(), in_force.set);
+        // Never below the store's: a restart does not go back behind what a write was told.
+        self.revision = (self.revision + 1).max(stored.revision);
+        metrics::gauge!("weft_config_revision").set(self.revision as f64);
+        self.publisher.publish(Arc::new(World { revision: self.revision, world }));
+        self.compiled.send_replace(Compiled { revision: self.revision, store_revision: stored.revision });
+        tracing::debug!(revision = self.revision, took = ?started.elapsed(), "configuration compiled");
+    }
+}
+
+/// Waits until changes pause, or long enough.
+async fn settle(facts: &mut watch::Receiver<u64>, intent: &mut watch::Receiver<u64>) {
+    let deadline = Instant::now() + SETTLE_MAX;
+    loop {
+        let quiet = (Instant::now() + SETTLE).min(deadline);
+        tokio::select! {
+            _ = facts.changed() => {}
+            _ = intent.changed() => {}
+            () = tokio::time::sleep_until(quiet) => return,
+        }
+        if Instant::now() >= deadline {
+            return;
+        }
+    }
+}
+
+/// A compiled world under the revision that it was published with.
+struct World {
+    revision: u64,
+    world: Arc<compile::World>,
+}
+
+impl crate::ads::World for World {
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn resources(&self, node: &NodeMetadata) -> Arc<ResourceSet> {
+        self.world.resources(node)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! Intent: what people may do with documents, whatever protocol they speak. Applying is one at a time, so that what was
+//! checked is what is stored.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::shelf::{InForce, Shelf};
+use crate::{
+    documents::{self, Document, DocumentSet, Problem, Severity},
+    registry::{Registry, View},
+    store::{Committed, DocumentKey, DocumentStore, OWNER_API, Snapshot, StoreError, Write},
+};
+
+/// How long a write waits until its revision is compiled.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far compiling has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// Configuration revision, as proxies report it.
+    pub revision: u64,
+    /// Store revision that is in it.
+    pub store_revision: u64,
+}
+
+/// A text with one or more documents.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// The text.
+    pub yaml: String,
+    /// Its name in messages.
+    pub origin: String,
+}
+
+/// What became of an apply.
+#[derive(Debug)]
+pub enum Applied {
+    /// It was refused.
+    Refused(Vec<Problem>),
+    /// It is stored, or would be.
+    Stored {
+        /// The documents in the order given.
+        keys: Vec<DocumentKey>,
+        /// What was written.
+        committed: Committed,
+        /// Warnings.
+        problems: Vec<Problem>,
+    },
+}
+
+/// The desk.
+pub struct Desk {
+    registry: Arc<Registry>,
+    store: Arc<dyn DocumentStore>,
+    shelf: Mutex<Shelf>,
+    applying: tokio::sync::Mutex<()>,
+    compiled: watch::Receiver<Compiled>,
+}
+
+impl Desk {
+    /// A desk over a registry and a store; `compiled` tells how far compiling has come.
+    pub fn new(
+        registry: Arc<Registry>,
+        store: Arc<dyn DocumentStore>,
+        compiled: watch::Receiver<Compiled>,
+    ) -> Self {
+        Self { registry, store, shelf: Mutex::default(), applying: tokio::sync::Mutex::default(), compiled }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn DocumentStore> {
+        &self.store
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// How far compiling has come.
+    pub fn compiled(&self) -> Compiled {
+        *self.compiled.borrow()
+    }
+
+    /// Ticks when another revision is compiled.
+    pub fn compiles(&self) -> watch::Receiver<Compiled> {
+        self.compiled.clone()
+    }
+
+    /// The documents in force.
+    pub fn in_force(&self, stored: &Snapshot, view: &View) -> InForce {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).arrange(stored, &view.documents)
+    }
+
+    /// Problems of everything in force with the mesh as it is.
+    pub fn problems(&self) -> Vec<Problem> {
+        let view = self.registry.view();
+        let InForce { set, mut problems } = self.in_force(&self.store.snapshot(), &view);
+        problems.extend(documents::check(&set, &view.mesh));
+        problems
+    }
+
+    /// Checks texts as applying them would; answers their documents and everything wrong.
+    pub fn check(&self, texts: &[Text]) -> (Vec<Document>, Vec<Problem>) {
+        let (found, mut problems) = parse_all(texts);
+        let view = self.registry.view();
+        let InForce { set: before, .. } = self.in_force(&self.store.snapshot(), &view);
+        let mut after = DocumentSet::clone(&before);
+        found.iter().for_each(|document| after.insert(Arc::new(document.clone())));
+        let known = documents::check(&before, &view.mesh);
+        let ours = |problem: &Problem| texts.iter().any(|text| *text.origin == *problem.origin);
+        // What was wrong before does not stop an apply that has nothing to do with it.
+        problems.extend(
+            documents::check(&after, &view.mesh)
+                .into_iter()
+                .filter(|problem| ours(problem) || (is_error(problem) && !known.contains(problem))),
+        );
+        (found, problems)
+    }
+
+    /// Stores every document of the texts, or none.
+    pub async fn apply(
+        &self,
+        texts: &[Text],
+        expected: &BTreeMap<String, u64>,
+        dry_run: bool,
+    ) -> Result<Applied, StoreError> {
+        let _one_at_a_time = self.applying.lock().await;
+        let (found, problems) = self.check(texts);
+        if problems.iter().any(is_error) {
+            return Ok(Applied::Refused(problems));
+        }
+        let writes: Vec<Write> = found.iter().map(|document| put(document, expected)).collect();
+        let keys = found.iter().map(key_of).collect();
+        let committed = if dry_run {
+            crate::store::plan(&self.store.snapshot(), writes, 0)?.1
+        } else {
+            self.store.commit(writes).await?
+        };
+        Ok(Applied::Stored { keys, committed, problems })
+    }
+
+    /// Removes a document.
+    pub async fn delete(&self, key: DocumentKey, expected: Option<u64>) -> Result<Committed, StoreError> {
+        let _one_at_a_time = self.applying.lock().await;
+        self.store.commit(vec![Write::Delete { key, expected }]).await
+    }
+
+    /// The configuration revision that holds a store revision; waits until it is compiled.
+    pub async fn revision_of(&self, store_revision: u64) -> u64 {
+        let mut compiled = self.compiled.clone();
+        let reached = compiled.wait_for(|compiled| compiled.store_revision >= store_revision);
+        match tokio::time::timeout(COMPILE_TIMEOUT, reached).await {
+            Ok(Ok(compiled)) => compiled.revision,
+            // It is stored all the same; the next revision is the first that can hold it.
+            _ => self.compiled.borrow().revision + 1,
+        }
+    }
+}
+
+/// Whether a problem refuses its document.
+pub fn is_error(problem: &Problem) -> bool {
+    problem.severity == Severity::Error
+}
+
+fn parse_all(texts: &[Text]) -> (Vec<Document>, Vec<Problem>) {
+    let mut found: Vec<Document> = Vec::new();
+    let mut problems = Vec::new();
+    for text in texts {
+        let (parsed, wrong) = documents::parse(&text.yaml, &text.origin, 1);
+        problems.extend(wrong);
+        for document in parsed {
+            match found.iter().find(|earlier| earlier.key() == document.key()) {
+                Some(earlier) => problems.push(Problem {
+                    origin: document.origin.clone(),
+                    line: document.line,
+                    column: 1,
+                    field: "metadata.name".to_owned(),
+                    message: format!(
+                        "{} is also defined in {}:{}",
+                        document.key(),
+                        earlier.origin,
+                        earlier.line
+                    ),
+                    hint: "rename or remove one".to_owned(),
+                    severity: Severity::Error,
+                }),
+                None => found.push(document),
+            }
+        }
+    }
+    (found, problems)
+}
+
+fn key_of(document: &Document) -> DocumentKey {
+    DocumentKey::new(document.kind, &document.namespace, &document.name)
+}
+
+fn put(document: &Document, expected: &BTreeMap<String, u64>) -> Write {
+    Write::Put {
+        key: key_of(document),
+        yaml: document.yaml.clone(),
+        owner: OWNER_API.into(),
+        expected: expected.get(&*document.key()).copied(),
+    }
+}

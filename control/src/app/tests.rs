@@ -1,0 +1,179 @@
+//! The whole control plane over loopback sockets.
+
+use std::collections::BTreeMap;
+
+use tonic::transport::Channel;
+use weft_proto::{
+    admin::v1::{self as admin, admin_client::AdminClient},
+    registry::v1::{self as wire, registry_client::RegistryClient, sync_request, sync_response},
+};
+
+use super::*;
+
+const ROUTE: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: api
+spec:
+  hosts: [api]
+  http:
+  - route:
+    - destination:
+        host: api
+";
+
+fn settings(folder: &tempfile::TempDir) -> Settings {
+    Settings {
+        xds_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        admin_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        data_dir: folder.path().join("data"),
+        mesh_domain: "cluster.local".to_owned(),
+        hold_down: Duration::from_secs(60),
+    }
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+async fn people(app: &App) -> AdminClient<Channel> {
+    AdminClient::new(channel(app.admin_address()).await)
+}
+
+fn manifest(yaml: &str) -> admin::ApplyRequest {
+    let manifest = admin::Manifest { yaml: yaml.to_owned(), origin: "route.yaml".to_owned() };
+    admin::ApplyRequest { manifests: vec![manifest], ..Default::default() }
+}
+
+fn upsert(sequence: u64, object: wire::upsert::Object) -> wire::SyncRequest {
+    let step = sync_request::Step::Upsert(wire::Upsert { object: Some(object) });
+    wire::SyncRequest { sequence, step: Some(step) }
+}
+
+/// Tells one service with one endpoint, and waits for the acknowledgement.
+async fn tell(app: &App) {
+    let key = wire::ServiceKey { namespace: "default".to_owned(), name: "api".to_owned() };
+    let service = wire::Service {
+        key: Some(key.clone()),
+        ports: vec![wire::Port {
+            name: "http".to_owned(),
+            number: 80,
+            protocol: wire::Protocol::Http.into(),
+        }],
+        ..Default::default()
+    };
+    let endpoint = wire::Endpoint {
+        id: "1".to_owned(),
+        service: Some(key),
+        address: "127.0.0.1".to_owned(),
+        ports: BTreeMap::from([("http".to_owned(), 8080)]),
+        ..Default::default()
+    };
+    let bad = wire::Endpoint { address: "not an address".to_owned(), ..endpoint.clone() };
+    let hello = wire::Hello {
+        source: "files/test".to_owned(),
+        platform: "files".to_owned(),
+        incarnation: "one".to_owned(),
+        ..Default::default()
+    };
+    let step = |sequence, step| wire::SyncRequest { sequence, step: Some(step) };
+    let story = vec![
+        step(0, sync_request::Step::Hello(hello)),
+        step(1, sync_request::Step::Begin(wire::Begin { epoch: 1 })),
+        upsert(2, wire::upsert::Object::Service(service)),
+        upsert(3, wire::upsert::Object::Endpoint(endpoint)),
+        upsert(4, wire::upsert::Object::Endpoint(bad)),
+        step(5, sync_request::Step::End(wire::End { epoch: 1, doubt: String::new() })),
+    ];
+    let mut client = RegistryClient::new(channel(app.xds_address()).await);
+    let mut answers = client.sync(tokio_stream::iter(story)).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        seen.push(answer.step.unwrap());
+    }
+    assert!(matches!(seen[0], sync_response::Step::Welcome(wire::Welcome { resume_after: 0 })), "{seen:?}");
+    assert!(matches!(&seen[1], sync_response::Step::Rejected(refused) if refused.sequence == 4), "{seen:?}");
+    assert!(matches!(seen[2], sync_response::Step::Ack(wire::Ack { sequence: 5 })), "{seen:?}");
+}
+
+async fn wait_for_service(client: &mut AdminClient<Channel>) -> admin::ServiceView {
+    let mut statuses = client.watch(admin::StatusRequest::default()).await.unwrap().into_inner();
+    loop {
+        let request = admin::ServicesRequest { name: "api".to_owned(), ..Default::default() };
+        let services = client.services(request).await.unwrap().into_inner().services;
+        if let Some(service) = services.into_iter().next() {
+            return service;
+        }
+        statuses.message().await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn facts_and_documents_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    tell(&app).await;
+    let service = wait_for_service(&mut client).await;
+    assert_eq!(service.endpoints[0].id, "files/test/1");
+    let applied = client.apply(manifest(ROUTE)).await.unwrap().into_inner();
+    assert_eq!(applied.problems, []);
+    assert_eq!(applied.applied[0].action, "created");
+    app.stop().await;
+
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    let status = client.status(admin::StatusRequest::default()).await.unwrap().into_inner();
+    assert_eq!((status.sources[0].state.as_str(), status.sources[0].endpoints), ("stale", 1));
+    assert_eq!(wait_for_service(&mut client).await.endpoints.len(), 1);
+    let wanted =
+        admin::GetRequest { kind: "virtualservice".to_owned(), name: "api".to_owned(), ..Default::default() };
+    assert_eq!(client.get(wanted).await.unwrap().into_inner().owner, "api");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_document_is_refused_whole_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    let broken =
+        format!("{ROUTE}---\n{}", ROUTE.replace("name: api", "name: other").replace("hosts", "hostss"));
+    let refused = client.apply(manifest(&broken)).await.unwrap().into_inner();
+    assert!(refused.applied.is_empty() && !refused.problems.is_empty(), "{refused:?}");
+    assert!(refused.problems[0].line > 10, "{refused:?}");
+    let listed = client.list(admin::ListRequest::default()).await.unwrap().into_inner();
+    assert!(listed.documents.is_empty());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_version_conflicts_and_a_deleted_document_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    let first = client.apply(manifest(ROUTE)).await.unwrap().into_inner();
+    assert!(first.revision > 0);
+    let mut late = manifest(&ROUTE.replace("hosts: [api]", "hosts: [api, other]"));
+    late.expected_versions = [("VirtualService/default/api".to_owned(), 99)].into();
+    assert_eq!(client.apply(late).await.unwrap_err().code(), tonic::Code::Aborted);
+    let gone = admin::DeleteRequest {
+        kind: "VirtualService".to_owned(),
+        name: "api".to_owned(),
+        ..Default::default()
+    };
+    let deleted = client.delete(gone.clone()).await.unwrap().into_inner();
+    assert!(deleted.revision > first.revision);
+    assert_eq!(client.delete(gone).await.unwrap_err().code(), tonic::Code::NotFound);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings { admin_bind: taken.local_addr().unwrap(), ..settings(&folder) };
+    let Err(error) = App::start(settings).await else { panic!("the port is taken") };
+    assert!(error.to_string().contains("--admin-bind"), "{error}");
+}
