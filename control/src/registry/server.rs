@@ -11,9 +11,10 @@ use weft_proto::registry::v1::{self as wire, registry_server, sync_request, sync
 
 use super::{
     Registry, Session, SessionError,
-    fact::{self, BadFact},
+    fact::{self, BadFact, Object},
     source::{Step, StepError},
 };
+use crate::documents::{self, Severity};
 
 /// Bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -114,8 +115,8 @@ fn answer(
 ) -> Result<Vec<sync_response::Step>, Status> {
     let sequence = request.sequence;
     let refused = match checked(hello, request)? {
-        Ok(step) => match session.step(sequence, step) {
-            Ok(ack) => return Ok(ack.map(ack_of).into_iter().collect()),
+        Ok(step) => match take(session, sequence, step) {
+            Ok(answers) => return Ok(answers),
             Err(SessionError::Step(StepError::TooMany)) => {
                 return Ok(vec![rejected(sequence, StepError::TooMany.to_string())]);
             }
@@ -127,6 +128,24 @@ fn answer(
     tracing::warn!(source = %hello.source, sequence, %refused, "object refused");
     let ack = session.refuse(sequence).map_err(|error| status_of(&error))?;
     Ok([rejected(sequence, refused.to_string())].into_iter().chain(ack.map(ack_of)).collect())
+}
+
+/// Takes a step. A document that cannot be read is kept as text, so that its good predecessor stays in force and the
+/// status can show it; the adapter hears of it like of any refused object.
+fn take(session: &Session, sequence: u64, step: Step) -> Result<Vec<sync_response::Step>, SessionError> {
+    let complaint = match &step {
+        Step::Upsert(object) => complaint_of(object),
+        Step::Begin(_) | Step::Remove(_) | Step::End(..) | Step::Condition(..) => None,
+    };
+    let ack = session.step(sequence, step)?;
+    let complaint = complaint.map(|complaint| rejected(sequence, complaint));
+    Ok(complaint.into_iter().chain(ack.map(ack_of)).collect())
+}
+
+fn complaint_of(object: &Object) -> Option<String> {
+    let Object::Document(document) = object else { return None };
+    let (_, problems) = documents::parse(&document.yaml, &document.origin, document.line);
+    problems.iter().find(|problem| problem.severity == Severity::Error).map(ToString::to_string)
 }
 
 /// The step in checked form. The outer error ends the stream, the inner one refuses the object.
