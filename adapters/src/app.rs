@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
+use crate::consul::Consul;
 use crate::files::{self, Files};
 use crate::settings::{AdapterSettings, Platform};
 use crate::source::{Source, SourceError};
@@ -20,6 +21,11 @@ pub async fn run(settings: AdapterSettings, stop: CancellationToken) -> Result<(
             let source = Files::new(files, client.metrics());
             drive(source, client, stop).await
         }
+        Platform::Consul(consul) => {
+            let client = Client::new(Consul::description(&consul), settings.control_planes);
+            let source = Consul::new(*consul, client.metrics())?;
+            drive(source, client, stop).await
+        }
     }
 }
 
@@ -32,6 +38,7 @@ pub async fn check(settings: &AdapterSettings) -> Vec<String> {
                 vec![format!("{}: {error}; name a directory that exists", files.directory.display())]
             }
         },
+        Platform::Consul(consul) => Consul::check(consul).await,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod catalog;
 pub mod client;
+pub mod consul;
 pub mod files;
 pub mod metrics;
 pub mod settings;

@@ -27,6 +27,8 @@ pub struct RawAdapterSettings {
 pub enum RawPlatform {
     /// A directory of YAML.
     Files(RawFilesSettings),
+    /// Consul.
+    Consul(Box<RawConsulSettings>),
 }
 
 impl Default for RawPlatform {
@@ -107,6 +109,8 @@ pub struct AdapterSettings {
 pub enum Platform {
     /// A directory of YAML.
     Files(FilesSettings),
+    /// Consul.
+    Consul(Box<ConsulSettings>),
 }
 
 /// A directory of YAML.
@@ -180,6 +184,7 @@ impl RawAdapterSettings {
             self.control_planes.iter().map(|uri| control_plane(uri)).collect::<Result<Vec<_>, _>>()?;
         let platform = match self.platform {
             RawPlatform::Files(raw) => Platform::Files(raw.check()?),
+            RawPlatform::Consul(raw) => Platform::Consul(Box::new(raw.check()?)),
         };
         Ok(AdapterSettings { control_planes, platform })
     }
