@@ -1,1 +1,13 @@
-//! Part of Weft.
+//! Drives the real `weft` program from outside. Reading order: `program` (find and run it), `wait`, `backend` (what is
+//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `mesh` (all of it
+//! wired together), `case` (the differential table).
+
+pub mod backend;
+pub mod case;
+pub mod client;
+pub mod envoy;
+pub mod load;
+pub mod mesh;
+pub mod program;
+pub mod services;
+pub mod wait;

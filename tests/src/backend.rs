@@ -1,0 +1,222 @@
+//! What is behind the proxies: HTTP/1.1 and HTTP/2 servers that answer with what they saw and fail on request, and a
+//! TCP echo. A request scripts its own answer with `x-echo-*` headers.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// What a backend saw of one request, and who it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// Service that the backend stands for.
+    pub service: String,
+    /// Its version label.
+    pub version: String,
+    /// Request method.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// `Host` or `:authority`.
+    pub host: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: String,
+    /// Header values by name.
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// Bytes in the request's body.
+    pub body_bytes: usize,
+    /// Trailer values by name.
+    pub trailers: BTreeMap<String, String>,
+}
+
+/// Attempts counted by request id (`x-echo-id`), over all backends that share the count.
+#[derive(Clone, Default)]
+pub struct Attempts(Arc<Mutex<HashMap<String, u32>>>);
+
+impl Attempts {
+    /// How often a request with this id arrived.
+    pub fn of(&self, id: &str) -> u32 {
+        self.0.lock().expect("no holder panics").get(id).copied().unwrap_or(0)
+    }
+
+    fn count(&self, id: &str) -> u32 {
+        let mut counts = self.0.lock().expect("no holder panics");
+        let count = counts.entry(id.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+}
+
+/// A running backend; stops when dropped.
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Backend {
+    /// Serves HTTP/1.1 and HTTP/2 as one version of a service.
+    pub async fn http(service: &str, version: &str, attempts: Attempts) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        let who = Arc::new((service.to_owned(), version.to_owned(), attempts));
+        Self::serve(listener, move |stream| http_connection(stream, who.clone()))
+    }
+
+    /// Serves TCP: greets with the version and a line feed, then echoes every byte.
+    pub async fn tcp(version: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        let greeting = format!("{version}\n");
+        Self::serve(listener, move |stream| tcp_connection(stream, greeting.clone()))
+    }
+
+    fn serve<F>(listener: TcpListener, handle: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(handle(stream));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address, _tasks: tasks }
+    }
+}
+
+async fn tcp_connection(mut stream: TcpStream, greeting: String) {
+    let (mut read, mut write) = stream.split();
+    if write.write_all(greeting.as_bytes()).await.is_ok()
+        && tokio::io::copy(&mut read, &mut write).await.is_ok()
+    {
+        let _ = write.shutdown().await;
+    }
+}
+
+async fn http_connection(stream: TcpStream, who: Arc<(String, String, Attempts)>) {
+    let _ = stream.set_nodelay(true);
+    let mut start = [0; 3];
+    while let Ok(n) = stream.peek(&mut start).await {
+        if n == 0 {
+            return;
+        }
+        if n == start.len() || !b"PRI".starts_with(&start[..n]) {
+            break;
+        }
+    }
+    let service = service_fn(move |request| answer(request, who.clone()));
+    let io = TokioIo::new(stream);
+    // An error here is a scripted close, or the peer's.
+    if &start == b"PRI" {
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(io, service)
+            .await;
+    } else {
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    who: Arc<(String, String, Attempts)>,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, &'static str> {
+    let (service, version, attempts) = &*who;
+    let (head, body) = request.into_parts();
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
+    let attempt = text("x-echo-id").map_or(1, |id| attempts.count(id));
+    if let Some(delay) = number("x-echo-delay-ms") {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    let failing = number("x-echo-fail-first").is_none_or(|first| u64::from(attempt) <= first);
+    if text("x-echo-close").is_some() && failing {
+        return Err("scripted close before the answer");
+    }
+    let status = match number("x-echo-status") {
+        Some(status) if failing => status as u16,
+        _ => 200,
+    };
+    let body = body.collect().await.map_err(|_| "the request's body broke off")?;
+    let seen = Seen {
+        service: service.clone(),
+        version: version.clone(),
+        method: head.method.to_string(),
+        path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        host: text("host")
+            .map(str::to_owned)
+            .unwrap_or_else(|| head.uri.authority().map(ToString::to_string).unwrap_or_default()),
+        protocol: format!("{:?}", head.version),
+        headers: values(&head.headers),
+        trailers: body
+            .trailers()
+            .map(|found| values(found).into_iter().map(|(k, v)| (k, v.join(","))).collect())
+            .unwrap_or_default(),
+        body_bytes: body.to_bytes().len(),
+    };
+    let content = match number("x-echo-size") {
+        Some(size) => Bytes::from(vec![b'w'; size as usize]),
+        None => serde_json::to_vec(&seen).expect("plain values serialise").into(),
+    };
+    let mut response = Response::builder()
+        .status(status)
+        .header("x-echo-service", service)
+        .header("x-echo-version", version);
+    if let Some((name, value)) = text("x-echo-header").and_then(|line| line.split_once(':')) {
+        response = response.header(name.trim(), value.trim());
+    }
+    let body = match text("x-echo-trailer").and_then(|line| line.split_once(':')) {
+        Some((name, value)) => with_trailer(content, name.trim(), value.trim())?,
+        None => Full::new(content).boxed(),
+    };
+    response.body(body).map_err(|_| "the scripted answer is no HTTP")
+}
+
+fn with_trailer(content: Bytes, name: &str, value: &str) -> Result<BoxBody<Bytes, Infallible>, &'static str> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(
+        HeaderName::try_from(name).map_err(|_| "bad trailer name")?,
+        HeaderValue::try_from(value).map_err(|_| "bad trailer value")?,
+    );
+    let frames = [Ok(Frame::data(content)), Ok(Frame::trailers(trailers))];
+    Ok(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames))))
+}
+
+fn values(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::<_, Vec<String>>::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        found.entry(name.to_string()).or_default().push(value);
+    }
+    found
+}
+
+/// Reads a greeting line from a TCP backend, sends `text` and returns what came: greeting and echo.
+pub async fn tcp_exchange(address: SocketAddr, text: &str) -> std::io::Result<(String, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut all = String::new();
+    stream.read_to_string(&mut all).await?;
+    let (greeting, echo) = all.split_once('\n').unwrap_or((&all, ""));
+    Ok((greeting.to_owned(), echo.to_owned()))
+}

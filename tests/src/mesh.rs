@@ -1,0 +1,285 @@
+//! A whole mesh on loopback: control plane, file adapter, backends, and proxies of either kind. The only file that
+//! knows the program's flags and the shape of its settings.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+use weft_proto::{
+    admin::v1::{
+        ApplyRequest, ApplyResponse, Manifest, ServicesRequest, StatusRequest, StatusResponse,
+        admin_client::AdminClient,
+    },
+    node::NodeMetadata,
+};
+
+use crate::{
+    envoy,
+    program::{Program, free_ports, weft},
+    wait::{self, START, until},
+};
+
+/// Time for a change to reach every proxy.
+pub const SYNC: Duration = Duration::from_secs(15);
+
+/// A control plane with its state directory and the folder of files that its adapter watches.
+pub struct Mesh {
+    /// Everything that the mesh writes.
+    pub dir: TempDir,
+    /// Plaintext ADS and Registry.
+    pub ads: SocketAddr,
+    /// Admin gRPC and HTTP.
+    pub admin: SocketAddr,
+    /// The control plane.
+    pub control: Program,
+    /// The file adapter.
+    pub adapter: Option<Program>,
+}
+
+impl Mesh {
+    /// Starts a control plane without sources.
+    pub async fn start() -> Self {
+        let dir = TempDir::new().expect("a temporary folder can be made");
+        let [ads, admin] = free_ports();
+        let control = control(dir.path(), ads, admin);
+        let mesh = Self { dir, ads, admin, control, adapter: None };
+        mesh.control_ready().await;
+        mesh
+    }
+
+    /// Waits until the control plane answers.
+    pub async fn control_ready(&self) {
+        until("start of the control plane", START, async || {
+            let mut client = self.client().await.map_err(|error| error.to_string())?;
+            client.status(StatusRequest::default()).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        wait::listening("ADS port", self.ads).await;
+    }
+
+    /// Stops the control plane as a crash would.
+    pub fn kill_control(&mut self) {
+        self.control.kill();
+    }
+
+    /// Starts the control plane again, on the same ports and state.
+    pub async fn restart_control(&mut self) {
+        self.control = control(self.dir.path(), self.ads, self.admin);
+        self.control_ready().await;
+    }
+
+    /// The admin API.
+    pub async fn client(&self) -> Result<AdminClient<Channel>, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.admin))?;
+        Ok(AdminClient::new(endpoint.connect().await?))
+    }
+
+    /// Applies YAML; the text of every problem when it is refused.
+    pub async fn apply(&self, yaml: &str) -> Result<ApplyResponse, String> {
+        let mut client = self.client().await.map_err(|error| error.to_string())?;
+        let manifest = Manifest { yaml: yaml.to_owned(), origin: "case.yaml".into() };
+        let request = ApplyRequest { manifests: vec![manifest], ..Default::default() };
+        let response =
+            client.apply(request).await.map_err(|status| status.message().to_owned())?.into_inner();
+        let problem = response.problems.iter().find(|problem| problem.severity != "warning");
+        match problem {
+            None => Ok(response),
+            Some(_) => Err(response
+                .problems
+                .iter()
+                .map(|p| format!("{}:{}:{}: {}: {}", p.origin, p.line, p.column, p.field, p.message))
+                .collect::<Vec<_>>()
+                .join("\n")),
+        }
+    }
+
+    /// Status of the mesh.
+    pub async fn status(&self) -> Result<StatusResponse, String> {
+        let mut client = self.client().await.map_err(|error| error.to_string())?;
+        let status = client.status(StatusRequest::default()).await.map_err(|status| status.to_string())?;
+        Ok(status.into_inner())
+    }
+
+    /// Waits until `proxies` proxies are connected and all run the newest configuration, none refusing any of it.
+    pub async fn synced(&self, proxies: usize, limit: Duration) {
+        until("proxies in sync", limit, async || {
+            let status = self.status().await?;
+            let synced = |p: &weft_proto::admin::v1::ProxyStatus| {
+                p.state == "synced" && p.acked_revision >= status.revision && p.rejections.is_empty()
+            };
+            let ready = status.proxies.iter().filter(|proxy| synced(proxy)).count();
+            if ready == status.proxies.len() && ready >= proxies {
+                Ok(())
+            } else {
+                Err(format!("{status:#?}"))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the registry shows so many endpoints of a service.
+    pub async fn endpoints(&self, service: &str, wanted: usize, limit: Duration) {
+        until(&format!("{wanted} endpoints of {service}"), limit, async || {
+            let mut client = self.client().await.map_err(|error| error.to_string())?;
+            let request = ServicesRequest { name: service.to_owned(), ..Default::default() };
+            let found = client.services(request).await.map_err(|status| status.to_string())?.into_inner();
+            let usable =
+                |e: &&weft_proto::admin::v1::EndpointView| e.health != "unhealthy" && e.health != "draining";
+            let count = found.services.iter().flat_map(|service| &service.endpoints).filter(usable).count();
+            if count == wanted { Ok(()) } else { Err(format!("{found:#?}")) }
+        })
+        .await;
+    }
+
+    /// Folder that the file adapter watches.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join("files")
+    }
+
+    /// Writes a file for the adapter, whole at once, and starts the adapter if it does not run.
+    pub fn publish(&mut self, file: &str, yaml: &str) {
+        let folder = self.files();
+        std::fs::create_dir_all(&folder).expect("the folder can be made");
+        let new = self.dir.path().join(file);
+        std::fs::write(&new, yaml).expect("the file can be written");
+        std::fs::rename(&new, folder.join(file)).expect("the file can be moved");
+        if self.adapter.is_none() {
+            let mut command = Command::new(weft());
+            command.args(["adapter", "files", "--dir"]).arg(&folder);
+            command.arg("--control").arg(format!("http://{}", self.ads)).args(["--name", "files"]);
+            self.adapter = Some(Program::start("adapter", self.dir.path(), &mut command));
+        }
+    }
+
+    /// Runs the command line against this mesh.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(weft());
+        command.args(arguments).env("WEFT_ADDR", format!("http://{}", self.admin));
+        command.output().expect("weft can be run")
+    }
+
+    /// Starts a `weft proxy`.
+    pub async fn weft_proxy(&self, name: &str, metadata: &NodeMetadata) -> Proxy {
+        let [admin] = free_ports();
+        let file = self.dir.path().join(format!("{name}.yaml"));
+        std::fs::write(&file, proxy_settings(name, metadata, self.ads, admin, &self.dir.path().join(name)))
+            .expect("the settings can be written");
+        let mut proxy = Proxy {
+            file: Some(file),
+            admin,
+            program: None,
+            dir: self.dir.path().to_owned(),
+            name: name.into(),
+        };
+        proxy.restart();
+        proxy.ready().await;
+        proxy
+    }
+
+    /// Starts an Envoy.
+    pub async fn envoy(&self, name: &str, metadata: &NodeMetadata) -> Proxy {
+        let [admin] = free_ports();
+        let bootstrap = envoy::bootstrap(name, metadata, self.ads, admin);
+        let program = envoy::start(name, self.dir.path(), &bootstrap);
+        let proxy = Proxy {
+            file: None,
+            admin,
+            program: Some(program),
+            dir: self.dir.path().to_owned(),
+            name: name.into(),
+        };
+        proxy.ready().await;
+        proxy
+    }
+}
+
+/// A running proxy of either kind.
+pub struct Proxy {
+    /// Its admin port.
+    pub admin: SocketAddr,
+    file: Option<PathBuf>,
+    program: Option<Program>,
+    dir: PathBuf,
+    name: String,
+}
+
+impl Proxy {
+    /// The process.
+    pub fn program(&mut self) -> &mut Program {
+        self.program.as_mut().expect("a proxy that was started has a process")
+    }
+
+    /// Starts a `weft proxy` again with the same settings and cache.
+    pub fn restart(&mut self) {
+        let file = self.file.as_ref().expect("only a weft proxy is restarted");
+        let mut command = Command::new(weft());
+        command.args(["proxy", "--config"]).arg(file);
+        self.program = None;
+        self.program = Some(Program::start(&self.name, &self.dir, &mut command));
+    }
+
+    /// Waits until `/ready` says yes.
+    pub async fn ready(&self) {
+        until(&format!("{} ready", self.name), START, async || {
+            let (status, body) = http_get(self.admin, "/ready").await?;
+            if status == 200 { Ok(()) } else { Err(format!("{status}: {body}")) }
+        })
+        .await;
+    }
+}
+
+/// Gets a page of an admin port.
+pub async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    use crate::client::{Connection, Protocol, empty, get};
+    let mut connection = Connection::open(address, Protocol::H1).await.map_err(|error| error.to_string())?;
+    let request = get(Protocol::H1, &address.to_string(), path).body(empty()).expect("a fixed path is valid");
+    let answer = connection.send(request).await.map_err(|error| error.to_string())?;
+    Ok((answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned()))
+}
+
+fn control(dir: &Path, ads: SocketAddr, admin: SocketAddr) -> Program {
+    let mut command = Command::new(weft());
+    command.arg("control").arg("--insecure-loopback").arg("--data-dir").arg(dir.join("control"));
+    command.arg("--xds-bind").arg(ads.to_string()).arg("--admin-bind").arg(admin.to_string());
+    Program::start("control", dir, &mut command)
+}
+
+fn proxy_settings(
+    name: &str,
+    metadata: &NodeMetadata,
+    control: SocketAddr,
+    admin: SocketAddr,
+    data: &Path,
+) -> String {
+    let upstreams: Vec<_> = metadata
+        .upstreams
+        .iter()
+        .map(|u| json!({"bind": u.bind, "service": u.service, "port": u.port}))
+        .collect();
+    let inbound: Vec<_> = metadata
+        .inbound
+        .iter()
+        .map(|i| json!({"bind": i.bind, "service": i.service, "port": i.port, "app": i.app, "protocol": i.protocol}))
+        .collect();
+    let settings = json!({
+        "node": name,
+        "control_plane": [format!("http://{control}")],
+        "namespace": metadata.namespace,
+        "workload": metadata.workload,
+        "version": metadata.version,
+        "labels": metadata.labels,
+        "upstreams": upstreams,
+        "inbound": inbound,
+        "outbound_http": metadata.outbound_http,
+        "admin": admin,
+        "data_dir": data,
+        "workers": 1,
+    });
+    serde_json::to_string_pretty(&settings).expect("plain values serialise")
+}
