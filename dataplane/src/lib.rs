@@ -1,4 +1,17 @@
 //! The proxy.
+pub mod balance;
+pub mod body;
+pub mod cluster;
+pub mod fault;
+pub mod listener;
+pub mod request;
+pub mod retry;
+pub mod router;
 pub mod settings;
+pub mod snapshot;
 pub mod spec;
+pub mod stream;
+pub mod tcp;
+pub mod telemetry;
+pub mod worker;
 pub mod xds;

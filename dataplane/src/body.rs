@@ -1,0 +1,318 @@
+//! Bodies on their way through: never gathered, counted as they pass, the request's kept for another try while small.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    cluster::Lease,
+    fault::{Cause, Fault},
+    request::record::Record,
+};
+
+/// Most bytes of a request's body that are kept for another try.
+pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a body ended early.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The connection or stream that it came from failed.
+    Source(hyper::Error),
+    /// It took too long.
+    Timeout,
+    /// A body that was given up for another try.
+    Abandoned,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(error) => write!(f, "body ended early: {error}"),
+            Self::Timeout => f.write_str("body ended early: the request timed out"),
+            Self::Abandoned => f.write_str("body ended early: the request is tried again"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// What goes upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// What comes from downstream, kept while it may have to be sent again.
+    Relay {
+        /// Shared with the request, which makes the next try's body of it.
+        source: Rc<Source>,
+        /// How many of the kept chunks this try has sent.
+        sent: usize,
+        /// Which try this is; an older one gets nothing more.
+        generation: u32,
+    },
+}
+
+/// The body that comes from downstream.
+#[derive(Debug)]
+pub struct Source {
+    incoming: RefCell<Incoming>,
+    kept: RefCell<Vec<Bytes>>,
+    kept_bytes: Cell<usize>,
+    /// Whether another try can still have all of it.
+    replayable: Cell<bool>,
+    generation: Cell<u32>,
+    bytes: Cell<u64>,
+}
+
+impl Source {
+    /// Wraps a body; `keep` when another try may need it.
+    pub fn new(incoming: Incoming, keep: bool) -> Rc<Self> {
+        Rc::new(Self {
+            incoming: RefCell::new(incoming),
+            kept: RefCell::new(Vec::new()),
+            kept_bytes: Cell::new(0),
+            replayable: Cell::new(keep),
+            generation: Cell::new(0),
+            bytes: Cell::new(0),
+        })
+    }
+
+    /// Bytes that have come so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Bytes that are still to come, when that is known.
+    pub fn size(&self) -> Option<u64> {
+        self.incoming.borrow().size_hint().exact()
+    }
+
+    /// Whether another try can have all of it.
+    pub fn replayable(&self) -> bool {
+        self.replayable.get() || self.bytes.get() == 0
+    }
+
+    /// A body for one more try; those made before get nothing more.
+    pub fn body(self: &Rc<Self>) -> RequestBody {
+        self.generation.set(self.generation.get() + 1);
+        RequestBody::Relay { source: self.clone(), sent: 0, generation: self.generation.get() }
+    }
+
+    fn keep(&self, chunk: &Bytes) {
+        let total = self.kept_bytes.get() + chunk.len();
+        if total > REPLAY_BYTES_MAX {
+            self.replayable.set(false);
+            self.kept.borrow_mut().clear();
+            return;
+        }
+        self.kept_bytes.set(total);
+        self.kept.borrow_mut().push(chunk.clone());
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let RequestBody::Relay { source, sent, generation } = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        if *generation != source.generation.get() {
+            return Poll::Ready(Some(Err(BodyError::Abandoned)));
+        }
+        if source.replayable.get()
+            && let Some(chunk) = source.kept.borrow().get(*sent)
+        {
+            *sent += 1;
+            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        }
+        let polled = Pin::new(&mut *source.incoming.borrow_mut()).poll_frame(cx);
+        polled.map(|frame| {
+            frame.map(|frame| {
+                let frame = frame.map_err(BodyError::Source)?;
+                if let Some(chunk) = frame.data_ref() {
+                    source.bytes.set(source.bytes.get() + chunk.len() as u64);
+                    if source.replayable.get() {
+                        source.keep(chunk);
+                        *sent += 1;
+                    }
+                } else {
+                    source.replayable.set(false); // Trailers are not kept.
+                }
+                Ok(frame)
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Relay { source, sent, .. } => {
+                source.incoming.borrow().is_end_stream()
+                    && (!source.replayable.get() || *sent >= source.kept.borrow().len())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Relay { source, sent, .. } => {
+                let rest = source.incoming.borrow().size_hint();
+                let again: usize = source.kept.borrow().iter().skip(*sent).map(Bytes::len).sum();
+                match rest.exact() {
+                    Some(exact) => SizeHint::with_exact(exact + again as u64),
+                    None => SizeHint::default(),
+                }
+            }
+        }
+    }
+}
+
+/// What goes downstream. Carries the record of the request and the lease of the upstream connection to their ends.
+pub struct ResponseBody {
+    content: Content,
+    record: Option<Box<Record>>,
+    lease: Option<Lease>,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+enum Content {
+    Whole(Bytes),
+    Stream(Incoming),
+    Ended,
+}
+
+impl ResponseBody {
+    /// A body of our own.
+    pub fn whole(bytes: Bytes, record: Box<Record>) -> Self {
+        let content = if bytes.is_empty() { Content::Ended } else { Content::Whole(bytes) };
+        let mut body = Self { content, record: Some(record), lease: None, deadline: None, timer: None };
+        if matches!(body.content, Content::Ended) {
+            body.finish();
+        }
+        body
+    }
+
+    /// The upstream's.
+    pub fn relay(incoming: Incoming, record: Box<Record>, lease: Lease, deadline: Option<Instant>) -> Self {
+        let ended = incoming.is_end_stream();
+        let mut body = Self {
+            content: Content::Stream(incoming),
+            record: Some(record),
+            lease: Some(lease),
+            deadline,
+            timer: None,
+        };
+        if ended {
+            body.finish();
+        }
+        body
+    }
+
+    fn finish(&mut self) {
+        self.content = Content::Ended;
+        self.timer = None;
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        if let Some(mut record) = self.record.take() {
+            record.complete();
+        }
+    }
+
+    fn fail(&mut self, cause: Cause) {
+        self.content = Content::Ended;
+        self.lease = None;
+        if let Some(mut record) = self.record.take() {
+            record.fail(Fault::from(cause));
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        // Made only when the body has to be waited for: most come with their head.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let incoming = match &mut this.content {
+            Content::Ended => return Poll::Ready(None),
+            Content::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                if let Some(record) = &mut this.record {
+                    record.response_bytes += bytes.len() as u64;
+                }
+                this.finish();
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Content::Stream(incoming) => incoming,
+        };
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let ended = incoming.is_end_stream();
+                if let Some(record) = &mut this.record {
+                    match (frame.data_ref(), frame.trailers_ref()) {
+                        (Some(chunk), _) => record.response_bytes += chunk.len() as u64,
+                        (None, Some(trailers)) => record.trailers(trailers),
+                        (None, None) => {}
+                    }
+                }
+                if ended || frame.is_trailers() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.fail(Cause::UpstreamClosed);
+                Poll::Ready(Some(Err(BodyError::Source(error))))
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending if this.poll_deadline(cx).is_ready() => {
+                this.fail(Cause::RequestTimeout);
+                Poll::Ready(Some(Err(BodyError::Timeout)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.content, Content::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Ended => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(incoming) => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Connections to one endpoint: HTTP/1.1 ones last in first out, HTTP/2 ones shared.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::Semaphore,
+    time::Instant,
+};
+
+use super::{Counted, Counters, Host};
+use crate::{
+    body::RequestBody,
+    fault::{Cause, Fault},
+    spec::EndpointAddress,
+    stream::Stream,
+    worker::LocalExecutor,
+};
+
+/// Most idle HTTP/1.1 connections to one endpoint on one worker.
+pub const IDLE_MAX: usize = 512;
+
+/// Streams of an HTTP/2 connection before another one is opened.
+pub const H2_STREAMS_MAX: u32 = 100;
+
+/// How long a connection may take to become ready again after its response ended (the request may still be sending).
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+const HEADERS_BYTES_MAX: u32 = 64 * 1024;
+
+/// Connections to one endpoint on one worker.
+#[derive(Debug)]
+pub struct Pool {
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Rc<Shared>>>,
+    /// One at a time opens an HTTP/2 connection; the others then share it.
+    connecting: Semaphore,
+    active: Cell<u32>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since: Instant,
+    served: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Cell<u32>,
+    served: Cell<u32>,
+    since: Cell<Instant>,
+}
+
+/// A try that got no response.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub fault: Fault,
+    /// The request, when nothing of it was sent.
+    pub unsent: Option<Request<RequestBody>>,
+}
+
+/// A connection or stream in use. Dropping it closes an HTTP/1.1 connection; giving it back keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    host: Rc<Host>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Http1 { sender: Option<http1::SendRequest<RequestBody>>, served: u32 },
+    Http2(Rc<Shared>),
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            connecting: Semaphore::new(1),
+            active: Cell::new(0),
+        }
+    }
+}
+
+impl Pool {
+    /// Requests under way.
+    pub fn active(&self) -> u32 {
+        self.active.get()
+    }
+
+    /// Closes what idled longer than `idle_timeout` or was closed by its peer.
+    pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        let fresh = |since: Instant| now.saturating_duration_since(since) < idle_timeout;
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| !idle.sender.is_closed() && fresh(idle.since));
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+        }
+        self.shared.borrow_mut().retain(|shared| {
+            !shared.sender.is_closed() && (shared.streams.get() > 0 || fresh(shared.since.get()))
+        });
+    }
+
+    fn take_idle(&self) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(candidate) = idle.pop() {
+            if candidate.sender.is_ready() {
+                return Some(candidate);
+            }
+        }
+        None
+    }
+
+    fn take_shared(&self, requests_max: u32) -> Option<Rc<Shared>> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|shared| {
+            !shared.sender.is_closed() && (requests_max == 0 || shared.served.get() < requests_max)
+        });
+        shared.iter().find(|shared| shared.streams.get() < H2_STREAMS_MAX).cloned()
+    }
+}
+
+impl Host {
+    /// Sends a request over a pooled or new connection. The response's body must be read before the lease is given back.
+    pub async fn send(
+        self: &Rc<Self>,
+        counters: &Arc<Counters>,
+        http2: bool,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        if http2 {
+            self.send_http2(counters, request).await
+        } else {
+            self.send_http1(counters, request).await
+        }
+    }
+
+    async fn send_http1(
+        self: &Rc<Self>,
+        counters: &Arc<Counters>,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        loop {
+            let pooled = self.pool.take_idle();
+            let fresh = pooled.is_none();
+            let (mut sender, served) = match pooled {
+                Some(idle) => (idle.sender, idle.served),
+                None => match Box::pin(self.connect_http1(counters)).await {
+                    Ok(sender) => (sender, 0),
+                    Err(fault) => return Err(Failed { fault, unsent: Some(request) }),
+                },
+            };
+            let mut lease = self.lease(Kind::Http1 { sender: None, served: served + 1 });
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    if let Kind::Http1 { sender: slot, .. } = &mut lease.kind {
+                        *slot = Some(sender);
+                    }
+                    return Ok((response, lease));
+                }
+                Err(mut error) => match error.take_message() {
+                    // A pooled connection that closed under us, before any byte: as if it had never been pooled.
+                    Some(unsent) if !fresh => request = unsent,
+                    unsent => return Err(Failed { fault: classify(error.error()), unsent }),
+                },
+            }
+        }
+    }
+
+    async fn send_http2(
+        self: &Rc<Self>,
+        counters: &Arc<Counters>,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        loop {
+            let (shared, fresh) = match self.pool.take_shared(self.lifetime_requests()) {
+                Some(shared) => (shared, false),
+                None => match Box::pin(self.connect_http2(counters)).await {
+                    Ok(shared) => (shared, true),
+                    Err(fault) => return Err(Failed { fault, unsent: Some(request) }),
+                },
+            };
+            shared.streams.set(shared.streams.get() + 1);
+            shared.served.set(shared.served.get() + 1);
+            let mut sender = shared.sender.clone();
+            let lease = self.lease(Kind::Http2(shared));
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if !fresh => request = unsent,
+                    unsent => return Err(Failed { fault: classify(error.error()), unsent }),
+                },
+            }
+        }
+    }
+
+    async fn connect_http1(
+        &self,
+        counters: &Arc<Counters>,
+    ) -> Result<http1::SendRequest<RequestBody>, Fault> {
+        let (stream, counted) = self.connect(counters).await?;
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Fault::from(Cause::ConnectFailed))?;
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            let _ = connection.with_upgrades().await; // Errors reach the request that they concern.
+        });
+        Ok(sender)
+    }
+
+    async fn connect_http2(&self, counters: &Arc<Counters>) -> Result<Rc<Shared>, Fault> {
+        let _turn = self.pool.connecting.acquire().await.map_err(|_| Fault::from(Cause::ConnectFailed))?;
+        if let Some(shared) = self.pool.take_shared(self.lifetime_requests()) {
+            return Ok(shared);
+        }
+        let (stream, counted) = self.connect(counters).await?;
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_header_list_size(HEADERS_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Fault::from(Cause::ConnectFailed))?;
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            let _ = connection.await;
+        });
+        let shared = Rc::new(Shared {
+            sender,
+            streams: Cell::new(0),
+            served: Cell::new(0),
+            since: Cell::new(Instant::now()),
+        });
+        self.pool.shared.borrow_mut().push(shared.clone());
+        Ok(shared)
+    }
+
+    /// Opens a connection within the cluster's limit and timeout.
+    pub async fn connect(&self, counters: &Arc<Counters>) -> Result<(Stream, Counted), Fault> {
+        let counted = Counted::new(counters, |c| &c.connections, self.cluster.limits.connections_max)
+            .ok_or(Fault::from(Cause::Overflow))?;
+        let opening = async {
+            match &self.spec.address {
+                EndpointAddress::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Stream::from(stream))
+                }
+                EndpointAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
+                // Names are resolved before they become endpoints of a worker; one that is left has no address yet.
+                EndpointAddress::Name(..) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
+            }
+        };
+        match tokio::time::timeout(self.cluster.connect_timeout, opening).await {
+            Ok(Ok(stream)) => Ok((stream, counted)),
+            Ok(Err(_)) => Err(Cause::ConnectFailed.into()),
+            Err(_) => Err(Cause::ConnectTimeout.into()),
+        }
+    }
+
+    fn lifetime_requests(&self) -> u32 {
+        self.cluster.limits.requests_per_connection_max
+    }
+
+    fn lease(self: &Rc<Self>, kind: Kind) -> Lease {
+        self.pool.active.set(self.pool.active.get() + 1);
+        Lease { host: self.clone(), kind }
+    }
+}
+
+impl Lease {
+    /// The response has been read to its end: keeps the connection for the next request.
+    pub fn give_back(mut self) {
+        let Kind::Http1 { sender, served } = &mut self.kind else { return };
+        let (Some(mut sender), served) = (sender.take(), *served) else { return };
+        let max = self.host.lifetime_requests();
+        if sender.is_closed() || (max > 0 && served >= max) {
+            return;
+        }
+        let pool = self.host.pool.clone();
+        if sender.is_ready() {
+            keep(&pool, sender, served);
+            return;
+        }
+        // The response overtook the end of the request, or the connection has not been polled since.
+        tokio::task::spawn_local(async move {
+            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
+                keep(&pool, sender, served);
+            }
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let active = &self.host.pool.active;
+        active.set(active.get() - 1);
+        if let Kind::Http2(shared) = &self.kind {
+            shared.streams.set(shared.streams.get() - 1);
+            if shared.streams.get() == 0 {
+                shared.since.set(Instant::now());
+            }
+        }
+    }
+}
+
+fn keep(pool: &Pool, sender: http1::SendRequest<RequestBody>, served: u32) {
+    let mut idle = pool.idle.borrow_mut();
+    if idle.len() < IDLE_MAX {
+        idle.push(Idle { sender, since: Instant::now(), served });
+    }
+}
+
+/// What an error of hyper's means.
+fn classify(error: &hyper::Error) -> Fault {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(h2) = inner.downcast_ref::<h2::Error>()
+            && let Some(reason) = h2.reason()
+            && h2.is_reset()
+        {
+            return Cause::UpstreamReset(reason == h2::Reason::REFUSED_STREAM).into();
+        }
+        source = inner.source();
+    }
+    Cause::UpstreamClosed.into()
+}

@@ -1,0 +1,222 @@
+//! What can go wrong with a request, and the one map from each cause to what people and programs see of it. Pure.
+
+use http::StatusCode;
+
+/// Why a request was not answered by its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The request is malformed or means different things to different readers.
+    BadRequest,
+    /// No route matches.
+    NoRoute,
+    /// The route's cluster is not known; the route says which status to answer.
+    NoCluster(StatusCode),
+    /// No endpoint admits requests.
+    NoEndpoint,
+    /// A limit of the cluster is reached.
+    Overflow,
+    /// The endpoint refused the connection or cannot be reached.
+    ConnectFailed,
+    /// Connecting took longer than the cluster's connect timeout.
+    ConnectTimeout,
+    /// The connection ended before the response.
+    UpstreamClosed,
+    /// The endpoint reset the stream; `true` when it says that it did not start on it.
+    UpstreamReset(bool),
+    /// The whole request took too long.
+    RequestTimeout,
+    /// One try took too long.
+    TryTimeout,
+    /// Nothing moved on the stream for too long.
+    IdleTimeout,
+}
+
+/// Whose side a fault is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Downstream,
+    /// The endpoint's, or the way to it.
+    Upstream,
+    /// The proxy's configuration or limits.
+    Proxy,
+}
+
+/// Whether the request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Nothing of it reached an endpoint's application.
+    Safe,
+    /// Only where the retry policy allows it.
+    ByPolicy,
+    /// Another try cannot help.
+    Never,
+}
+
+/// A failed request or try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What happened.
+    pub cause: Cause,
+    /// Whose side it is on.
+    pub side: Side,
+    /// Whether it may be tried again.
+    pub repeat: Repeat,
+}
+
+impl From<Cause> for Fault {
+    fn from(cause: Cause) -> Self {
+        Self { cause, side: cause.side(), repeat: cause.repeat() }
+    }
+}
+
+/// What is visible of a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Face {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// gRPC status.
+    pub grpc: u16,
+    /// Envoy's response flag.
+    pub flag: &'static str,
+    /// Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub details: &'static str,
+    /// Body of the local reply.
+    pub body: &'static str,
+}
+
+/// gRPC codes used here.
+const INTERNAL: u16 = 13;
+const DEADLINE_EXCEEDED: u16 = 4;
+const UNIMPLEMENTED: u16 = 12;
+const UNAVAILABLE: u16 = 14;
+
+impl Cause {
+    /// What callers, logs and metrics see.
+    pub fn face(self) -> Face {
+        let (status, grpc, flag, details, body) = match self {
+            Cause::BadRequest => (StatusCode::BAD_REQUEST, INTERNAL, "DPE", "bad_request", "bad request"),
+            Cause::NoRoute => (StatusCode::NOT_FOUND, UNIMPLEMENTED, "NR", "route_not_found", ""),
+            Cause::NoCluster(status) => {
+                let grpc = if status == StatusCode::NOT_FOUND { UNIMPLEMENTED } else { UNAVAILABLE };
+                (status, grpc, "NC", "cluster_not_found", "")
+            }
+            Cause::NoEndpoint => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UH",
+                "no_healthy_upstream",
+                "no healthy upstream",
+            ),
+            Cause::Overflow => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UO",
+                "upstream_reset_before_response_started{overflow}",
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            ),
+            Cause::ConnectFailed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UF",
+                "upstream_reset_before_response_started{remote_connection_failure}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+            ),
+            Cause::ConnectTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UF",
+                "upstream_reset_before_response_started{connection_timeout}",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+            ),
+            Cause::UpstreamClosed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UC",
+                "upstream_reset_before_response_started{connection_termination}",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            ),
+            Cause::UpstreamReset(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UR",
+                "upstream_reset_before_response_started{remote_reset}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote reset",
+            ),
+            Cause::RequestTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "UT",
+                "response_timeout",
+                "upstream request timeout",
+            ),
+            Cause::TryTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "UT",
+                "upstream_per_try_timeout",
+                "upstream request timeout",
+            ),
+            Cause::IdleTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "SI",
+                "stream_idle_timeout",
+                "stream timeout",
+            ),
+        };
+        Face { status, grpc, flag, details, body }
+    }
+
+    fn side(self) -> Side {
+        match self {
+            Cause::BadRequest => Side::Downstream,
+            Cause::NoRoute | Cause::NoCluster(_) | Cause::NoEndpoint | Cause::Overflow => Side::Proxy,
+            Cause::ConnectFailed
+            | Cause::ConnectTimeout
+            | Cause::UpstreamClosed
+            | Cause::UpstreamReset(_)
+            | Cause::RequestTimeout
+            | Cause::TryTimeout
+            | Cause::IdleTimeout => Side::Upstream,
+        }
+    }
+
+    fn repeat(self) -> Repeat {
+        match self {
+            Cause::BadRequest
+            | Cause::NoRoute
+            | Cause::NoCluster(_)
+            | Cause::NoEndpoint
+            | Cause::Overflow
+            | Cause::RequestTimeout
+            | Cause::IdleTimeout => Repeat::Never,
+            Cause::ConnectFailed | Cause::ConnectTimeout | Cause::UpstreamReset(true) => Repeat::Safe,
+            Cause::UpstreamClosed | Cause::UpstreamReset(false) | Cause::TryTimeout => Repeat::ByPolicy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(cause: Cause, status: u16, grpc: u16, flag: &str) {
+        let face = cause.face();
+        assert_eq!((face.status.as_u16(), face.grpc, face.flag), (status, grpc, flag));
+    }
+
+    #[test]
+    fn causes_look_as_they_do_in_envoy() {
+        check(Cause::BadRequest, 400, 13, "DPE");
+        check(Cause::NoRoute, 404, 12, "NR");
+        check(Cause::NoCluster(StatusCode::SERVICE_UNAVAILABLE), 503, 14, "NC");
+        check(Cause::NoEndpoint, 503, 14, "UH");
+        check(Cause::Overflow, 503, 14, "UO");
+        check(Cause::ConnectFailed, 503, 14, "UF");
+        check(Cause::UpstreamClosed, 503, 14, "UC");
+        check(Cause::UpstreamReset(true), 503, 14, "UR");
+        check(Cause::RequestTimeout, 504, 4, "UT");
+    }
+}

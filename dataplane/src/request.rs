@@ -1,0 +1,246 @@
+//! The way of one request. Read this first: route, pick an endpoint, try, try again, respond; the record counts it.
+
+pub mod head;
+pub mod record;
+mod reply;
+
+use std::{convert::Infallible, rc::Rc};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
+    header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+    uri::Authority,
+};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    body::{RequestBody, ResponseBody, Source},
+    cluster::{Cluster, Counted, Failed, Host, Lease},
+    fault::{Cause, Fault},
+    listener::Serving,
+    retry::{self, Outcome},
+    router::{View, weighted},
+    snapshot::Snapshot,
+    spec::{HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource, UpstreamProtocol},
+    worker::Worker,
+};
+use record::{Record, Target, grpc_status};
+
+/// Answers one request.
+pub async fn serve(
+    serving: Rc<Serving>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let grpc =
+        request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
+    let mut record = Record::new(&serving.worker, serving.spec.direction, grpc);
+    let snapshot = serving.worker.snapshot(); // One view for the whole request.
+    Ok(match answer(&serving, &snapshot, request, &mut record).await {
+        Ok(Answer::Upstream(response, lease, deadline)) => {
+            response.map(|body| ResponseBody::relay(body, record, lease, deadline))
+        }
+        Ok(Answer::Local(response)) => {
+            record.status = Some(response.status());
+            response.map(|body| ResponseBody::whole(body, record))
+        }
+        Err(fault) => reply::fault(fault, record),
+    })
+}
+
+/// A response's head and where its body comes from.
+enum Answer {
+    Upstream(Response<Incoming>, Lease, Option<Instant>),
+    Local(Response<bytes::Bytes>),
+}
+
+async fn answer(
+    serving: &Serving,
+    snapshot: &Snapshot,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Answer, Fault> {
+    let (mut parts, body) = request.into_parts();
+    let host = head::normalise(&mut parts)?;
+    let route = route(serving, snapshot, &parts, &host).ok_or(Cause::NoRoute)?;
+    let forward = match &route.action {
+        RouteAction::Direct(direct) => {
+            return Ok(Answer::Local(reply::direct(direct, &route.response_headers)));
+        }
+        RouteAction::Redirect(redirect) => {
+            return Ok(Answer::Local(reply::redirect(redirect, &route, &parts, &host)));
+        }
+        RouteAction::Forward(forward) => forward,
+    };
+    let worker = &serving.worker;
+    let chosen = worker.with_rng(|rng| weighted(&forward.clusters, rng)).ok_or(Cause::NoEndpoint)?;
+    let cluster = snapshot.cluster(&chosen.name).ok_or(Cause::NoCluster(forward.cluster_not_found))?;
+    record.target = Target::Cluster(cluster.clone());
+    let active = Counted::new(&cluster.counters, |c| &c.requests, cluster.spec.limits.requests_max);
+    record.active = Some(active.ok_or(Cause::Overflow)?);
+
+    let http2 = match cluster.spec.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Downstream => parts.version == Version::HTTP_2,
+    };
+    let host = [&chosen.request_headers, &route.request_headers]
+        .iter()
+        .find_map(|mutation| mutation.host.clone())
+        .or_else(|| forward.host_rewrite.clone())
+        .unwrap_or(host);
+    let path = reply::rewritten_path(forward, &route.matches.path, &parts.uri)?;
+    let mut headers = std::mem::take(&mut parts.headers);
+    head::strip_hop_by_hop(&mut headers);
+    worker.with_rng(|rng| head::announce(&mut headers, rng));
+    head::mutate(&mut headers, &route.request_headers);
+    head::mutate(&mut headers, &chosen.request_headers);
+    let source = (!body.is_end_stream()).then(|| Source::new(body, forward.retry.is_some()));
+    record.source.clone_from(&source);
+    let outgoing = Outgoing::new(parts.method, path, headers, &host, source, http2)?;
+
+    let deadline = forward.timeout.map(|timeout| record.started() + timeout);
+    let tries = settle(worker, cluster, forward.retry.as_ref(), outgoing, record);
+    let settled = match deadline {
+        Some(deadline) => timeout_at(deadline, tries).await.unwrap_or(Err(Cause::RequestTimeout.into())),
+        None => tries.await,
+    };
+    let (mut response, lease) = settled?;
+    record.status = Some(response.status());
+    record.grpc_status = grpc_status(response.headers());
+    *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.
+    head::strip_hop_by_hop(response.headers_mut());
+    head::mutate(response.headers_mut(), &route.response_headers);
+    head::mutate(response.headers_mut(), &chosen.response_headers);
+    Ok(Answer::Upstream(response, lease, deadline))
+}
+
+fn route(
+    serving: &Serving,
+    snapshot: &Snapshot,
+    parts: &http::request::Parts,
+    host: &HeaderValue,
+) -> Option<std::sync::Arc<Route>> {
+    let ListenerProtocol::Http(HttpListener { routes, .. }) = &serving.spec.protocol else { return None };
+    let router = match (routes, &serving.inline) {
+        (RouteSource::Inline(_), inline) => inline.as_ref()?,
+        (RouteSource::Named(name), _) => snapshot.router(name)?,
+    };
+    let view = View {
+        method: &parts.method,
+        scheme: "http",
+        host: host.to_str().ok()?,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    serving.worker.with_rng(|rng| router.route(&view, rng)).cloned()
+}
+
+/// A request as it goes upstream, from which each try is made.
+struct Outgoing {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    source: Option<Rc<Source>>,
+    http2: bool,
+}
+
+impl Outgoing {
+    fn new(
+        method: Method,
+        path: http::uri::PathAndQuery,
+        mut headers: HeaderMap,
+        host: &HeaderValue,
+        source: Option<Rc<Source>>,
+        http2: bool,
+    ) -> Result<Self, Fault> {
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(path);
+        if http2 {
+            headers.remove(HOST);
+            uri.scheme = Some(http::uri::Scheme::HTTP);
+            let authority =
+                Authority::try_from(host.as_bytes()).map_err(|_| Fault::from(Cause::BadRequest))?;
+            uri.authority = Some(authority);
+        } else {
+            headers.insert(HOST, host.clone());
+            head::join_cookies(&mut headers);
+            let unsized_body = source.as_ref().is_some_and(|source| source.size().is_none());
+            if unsized_body {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+        let uri = Uri::from_parts(uri).map_err(|_| Fault::from(Cause::BadRequest))?;
+        Ok(Self { method, uri, headers, source, http2 })
+    }
+
+    /// The request of the next try; the last one may take the headers along.
+    fn request(&mut self, last: bool) -> Request<RequestBody> {
+        let body = self.source.as_ref().map_or(RequestBody::Empty, Source::body);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
+        *request.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        request
+    }
+}
+
+/// Tries until there is a response to pass on or no reason to try again.
+async fn settle(
+    worker: &Worker,
+    cluster: &Rc<Cluster>,
+    policy: Option<&RetryPolicy>,
+    mut outgoing: Outgoing,
+    record: &mut Record,
+) -> Result<(Response<Incoming>, Lease), Fault> {
+    let mut tried: Vec<Rc<Host>> = Vec::new();
+    let mut retries_left = policy.map_or(0, |policy| policy.retries_max);
+    let mut _retrying = None; // Counts against the retry limit while the retry is under way.
+    loop {
+        let host = worker.with_rng(|rng| cluster.pick(rng, &tried))?;
+        record.target = Target::Host(host.clone());
+        let request = outgoing.request(retries_left == 0);
+        let result = attempt(&host, cluster, policy, outgoing.http2, request).await;
+        let outcome = match &result {
+            Ok((response, _)) => {
+                Outcome::Response { status: response.status(), grpc: grpc_status(response.headers()) }
+            }
+            Err(failed) => Outcome::Fault { fault: failed.fault, unsent: failed.unsent.is_some() },
+        };
+        let Some(policy) = policy.filter(|policy| retry::wanted(&policy.on, outcome)) else {
+            return result.map_err(|failed| failed.fault);
+        };
+        let replayable = outgoing.source.as_ref().is_none_or(|source| source.replayable());
+        let allowed = if retries_left > 0 && replayable { cluster.retry() } else { None };
+        if allowed.is_none() {
+            record.flag = "URX";
+            return result.map_err(|failed| failed.fault);
+        }
+        _retrying = allowed;
+        drop(result); // Closes the try that is given up.
+        let retry = policy.retries_max - retries_left;
+        retries_left -= 1;
+        tried.push(host);
+        tokio::time::sleep(worker.with_rng(|rng| retry::pause(policy, retry, rng))).await;
+    }
+}
+
+async fn attempt(
+    host: &Rc<Host>,
+    cluster: &Cluster,
+    policy: Option<&RetryPolicy>,
+    http2: bool,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let sending = host.send(&cluster.counters, http2, request);
+    match policy.and_then(|policy| policy.per_try_timeout) {
+        None => sending.await,
+        Some(limit) => match timeout(limit, sending).await {
+            Ok(result) => result,
+            Err(_) => Err(Failed { fault: Cause::TryTimeout.into(), unsent: None }),
+        },
+    }
+}

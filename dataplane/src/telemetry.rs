@@ -1,0 +1,3 @@
+//! What is told about traffic.
+
+pub mod metrics;

@@ -1,0 +1,270 @@
+//! One worker: a thread with its own runtime, listeners, connections and balancer state. Nothing on the request path is
+//! shared with other workers but atomic counters.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    io,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    cluster::{Counters, dns::Answers},
+    listener::{Listeners, bind::Bound},
+    request::record::SeriesCache,
+    snapshot::{Maker, Snapshot},
+    spec::{Spec, Workload},
+    telemetry::metrics::Traffic,
+};
+
+/// How often idle connections are looked over and failed binds repeated.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// Limits of the whole process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most downstream connections.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections_max: 65_536 }
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What to run.
+    pub spec: watch::Receiver<Arc<Spec>>,
+    /// Resolved host names, from [`crate::cluster::dns::run`].
+    pub answers: watch::Receiver<Answers>,
+    /// Limits of the process.
+    pub limits: Limits,
+    /// Cancelled to drain: workers stop accepting, finish what is under way and end.
+    pub drain: CancellationToken,
+    /// The workload that this proxy stands beside, for metrics.
+    pub workload: Workload,
+    /// Traffic metrics, for scrapes.
+    pub traffic: Traffic,
+    /// Where each listener is bound, or why it is not.
+    pub bound: watch::Sender<BTreeMap<Arc<str>, Bound>>,
+    /// Open downstream connections.
+    pub connections: AtomicUsize,
+    /// Connections refused because `connections_max` was reached.
+    pub connections_refused: AtomicU64,
+    /// Counters of clusters, while any worker uses them.
+    clusters: Mutex<HashMap<Arc<str>, Weak<Counters>>>,
+}
+
+impl Shared {
+    /// Shared state of workers that run `spec`.
+    pub fn new(
+        spec: watch::Receiver<Arc<Spec>>,
+        answers: watch::Receiver<Answers>,
+        limits: Limits,
+        drain: CancellationToken,
+        workload: Workload,
+    ) -> Self {
+        Self {
+            spec,
+            answers,
+            limits,
+            drain,
+            workload,
+            traffic: Traffic::default(),
+            bound: watch::Sender::default(),
+            connections: AtomicUsize::new(0),
+            connections_refused: AtomicU64::new(0),
+            clusters: Mutex::default(),
+        }
+    }
+
+    /// The counters that all workers share for a cluster.
+    pub fn counters(&self, name: &Arc<str>) -> Arc<Counters> {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = clusters.get(name).and_then(Weak::upgrade) {
+            return counters;
+        }
+        clusters.retain(|_, counters| counters.strong_count() > 0);
+        let counters = Arc::new(Counters::default());
+        clusters.insert(name.clone(), Arc::downgrade(&counters));
+        counters
+    }
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    /// Its number.
+    pub index: usize,
+    thread: thread::JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Waits until it has drained. Blocks; an error means that it panicked.
+    pub fn join(self) -> thread::Result<()> {
+        self.thread.join()
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Starts a worker.
+pub fn spawn(index: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
+    let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let mut builder = Builder::new_current_thread();
+        match builder.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(run(Worker::new(shared))),
+            Err(error) => {
+                tracing::error!(index, %error, "cannot start a worker; raise the limit of open files")
+            }
+        }
+    })?;
+    Ok(WorkerHandle { index, thread })
+}
+
+/// A worker's own state.
+pub struct Worker {
+    /// What it shares with others.
+    pub shared: Arc<Shared>,
+    /// Its metrics, resolved.
+    pub series: SeriesCache,
+    /// Its connections.
+    pub tasks: TaskTracker,
+    snapshot: RefCell<Rc<Snapshot>>,
+    rng: RefCell<SmallRng>,
+    next_id: Cell<u64>,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            series: SeriesCache::new(shared.traffic.worker()),
+            tasks: TaskTracker::new(),
+            snapshot: RefCell::default(),
+            rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            next_id: Cell::new(1),
+            shared,
+        })
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Rc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Lends the worker's randomness.
+    pub fn with_rng<T>(&self, use_rng: impl FnOnce(&mut SmallRng) -> T) -> T {
+        use_rng(&mut self.rng.borrow_mut())
+    }
+
+    fn apply(&self, spec: &Spec, answers: &Answers) {
+        let next_id = || self.next_id.replace(self.next_id.get() + 1);
+        let next = self.snapshot().next(
+            spec,
+            answers,
+            &mut Maker {
+                counters: &|name| self.shared.counters(name),
+                rng: &mut self.rng.borrow_mut(),
+                next_id: &next_id,
+            },
+        );
+        *self.snapshot.borrow_mut() = Rc::new(next);
+    }
+}
+
+async fn run(worker: Rc<Worker>) {
+    let shared = worker.shared.clone();
+    let (mut spec, mut answers) = (shared.spec.clone(), shared.answers.clone());
+    let mut listeners = Listeners::default();
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A sender that is gone leaves the last state serving.
+    let (mut spec_open, mut answers_open) = (true, true);
+    loop {
+        let current = spec.borrow_and_update().clone();
+        worker.apply(&current, &answers.borrow_and_update());
+        listeners.apply(&worker, &current);
+        loop {
+            tokio::select! {
+                () = shared.drain.cancelled() => {
+                    listeners.drain();
+                    worker.tasks.close();
+                    return worker.tasks.wait().await;
+                }
+                changed = spec.changed(), if spec_open => {
+                    spec_open = changed.is_ok();
+                    break;
+                }
+                changed = answers.changed(), if answers_open => {
+                    answers_open = changed.is_ok();
+                    break;
+                }
+                _ = sweep.tick() => {
+                    let now = Instant::now();
+                    worker.snapshot().clusters().for_each(|cluster| cluster.sweep(now));
+                    listeners.apply(&worker, &current);
+                }
+            }
+        }
+    }
+}
+
+/// Counts a downstream connection of the process while it lives.
+#[derive(Debug)]
+pub struct ConnectionSlot(Arc<Shared>);
+
+impl ConnectionSlot {
+    /// A slot, if the limit leaves one.
+    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
+        if shared.connections.fetch_add(1, Relaxed) >= shared.limits.connections_max {
+            shared.connections.fetch_sub(1, Relaxed);
+            shared.connections_refused.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(Self(shared.clone()))
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Runs hyper's own tasks on the worker that they belong to.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,396 @@
+//! The whole path over loopback: a worker, real sockets, origins of the test's own.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::{
+    spec::*,
+    stream::{Spoken, Stream},
+};
+
+fn unknown() -> Workload {
+    let unknown: Arc<str> = "unknown".into();
+    Workload {
+        name: unknown.clone(),
+        namespace: unknown.clone(),
+        service: unknown.clone(),
+        revision: unknown.clone(),
+        cluster: unknown,
+    }
+}
+
+fn endpoints(addresses: &[SocketAddr]) -> Arc<EndpointSet> {
+    let endpoints = addresses
+        .iter()
+        .map(|address| {
+            Arc::new(Endpoint {
+                address: EndpointAddress::Tcp(*address),
+                weight: 1,
+                health: EndpointHealth::Admitting,
+                workload: unknown(),
+            })
+        })
+        .collect();
+    let locality = LocalityEndpoints { priority: 0, weight: 0, locality: "".into(), endpoints };
+    Arc::new(EndpointSet { localities: vec![locality] })
+}
+
+fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
+    Cluster {
+        name: "c".into(),
+        discovery: Discovery::Eds("c".into()),
+        balancing: Balancing::RoundRobin,
+        locality_weighted: false,
+        panic_percent: 0,
+        protocol,
+        connect_timeout: Duration::from_secs(1),
+        limits: ClusterLimits {
+            connections_max: 100,
+            pending_max: 100,
+            requests_max,
+            retries_max: 3,
+            retry_budget_percent: 0,
+            retry_concurrency_min: 0,
+            requests_per_connection_max: 0,
+        },
+        idle_timeout: Duration::from_secs(60),
+        destination: Destination { host: "c.local".into(), name: "c".into(), namespace: "default".into() },
+    }
+}
+
+fn forward(timeout: Option<Duration>, retry: Option<RetryPolicy>) -> RouteAction {
+    RouteAction::Forward(Box::new(Forward {
+        clusters: vec![WeightedCluster {
+            name: "c".into(),
+            weight: 1,
+            request_headers: HeaderMutation::default(),
+            response_headers: HeaderMutation::default(),
+        }],
+        cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+        timeout,
+        idle_timeout: None,
+        retry,
+        prefix_rewrite: None,
+        regex_rewrite: None,
+        host_rewrite: None,
+        upgrades: Vec::new(),
+    }))
+}
+
+fn retry_503() -> RetryPolicy {
+    RetryPolicy {
+        on: RetryOn { gateway_error: true, connect_failure: true, ..RetryOn::default() },
+        retries_max: 2,
+        per_try_timeout: None,
+        backoff_base: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(2),
+    }
+}
+
+fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> Spec {
+    let route = Route {
+        name: "r".into(),
+        matches: RouteMatch {
+            path: PathMatch::Prefix("/".into()),
+            ignore_case: false,
+            headers: Vec::new(),
+            query: Vec::new(),
+            fraction_ppm: 1_000_000,
+        },
+        action,
+        request_headers: HeaderMutation::default(),
+        response_headers: HeaderMutation::default(),
+    };
+    let table = RouteConfig {
+        name: "t".into(),
+        virtual_hosts: vec![VirtualHost {
+            name: "v".into(),
+            domains: vec!["*".into()],
+            routes: vec![Arc::new(route)],
+        }],
+    };
+    let listener = Listener {
+        name: "l".into(),
+        address: ListenAddress::Tcp(([127, 0, 0, 1], 0).into()),
+        direction: Direction::Outbound,
+        protocol: ListenerProtocol::Http(HttpListener {
+            stat_prefix: "l".into(),
+            routes: RouteSource::Named("t".into()),
+            filters: Vec::new(),
+            headers_bytes_max: 64 * 1024,
+            headers_count_max: 100,
+            request_headers_timeout: Duration::from_secs(10),
+            stream_idle_timeout: Duration::ZERO,
+            h2_concurrent_streams_max: 100,
+            upgrades: Vec::new(),
+        }),
+        idle_timeout: Duration::from_secs(60),
+    };
+    Spec {
+        listeners: BTreeMap::from([(listener.name.clone(), Arc::new(listener))]),
+        routes: BTreeMap::from([("t".into(), Arc::new(table))]),
+        clusters: BTreeMap::from([("c".into(), Arc::new(cluster))]),
+        endpoints: BTreeMap::from([("c".into(), endpoints)]),
+    }
+}
+
+/// A proxy with two workers, drained when dropped.
+struct Proxy {
+    shared: Arc<Shared>,
+    spec: watch::Sender<Arc<Spec>>,
+    workers: Vec<WorkerHandle>,
+    _answers: watch::Sender<Answers>,
+}
+
+impl Proxy {
+    fn start(spec: Spec) -> Self {
+        let (spec, spec_rx) = watch::channel(Arc::new(spec));
+        let (answers, answers_rx) = watch::channel(Answers::default());
+        let shared = Arc::new(Shared::new(
+            spec_rx,
+            answers_rx,
+            Limits::default(),
+            CancellationToken::new(),
+            unknown(),
+        ));
+        let workers = (0..2).map(|i| spawn(i, shared.clone()).unwrap()).collect();
+        Self { shared, spec, workers, _answers: answers }
+    }
+
+    async fn address(&self) -> SocketAddr {
+        let mut bound = self.shared.bound.subscribe();
+        let bound = bound.wait_for(|bound| bound.contains_key("l")).await.unwrap();
+        match &bound["l"] {
+            Bound::At(ListenAddress::Tcp(address)) => *address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Drains; every worker must end.
+    fn drain(mut self) {
+        self.shared.drain.cancel();
+        for worker in std::mem::take(&mut self.workers) {
+            worker.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.drain.cancel();
+    }
+}
+
+/// An origin that answers each request with what `answer` makes of it.
+async fn origin<F>(answer: F) -> SocketAddr
+where
+    F: Fn(usize, Request<()>, Bytes) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut number = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            number += 1;
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let answer = answer.clone();
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let body = body.collect().await?.to_bytes();
+                        hyper::Result::Ok(answer(number, Request::from_parts(parts, ()), body))
+                    }
+                });
+                let mut stream = Stream::from(stream);
+                let spoken = stream.sniff().await;
+                let stream = TokioIo::new(stream);
+                if matches!(spoken, Ok(Spoken::Http2)) {
+                    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(stream, service).await;
+                } else {
+                    let server = hyper::server::conn::http1::Builder::new();
+                    let _ = server.serve_connection(stream, service).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+fn text(text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    Response::new(Full::new(text.into()))
+}
+
+/// Sends raw bytes and reads until the connection closes.
+async fn raw(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut out = Vec::new();
+    let _ = stream.read_to_end(&mut out).await;
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+const GET: &str = "GET /a HTTP/1.1\r\nhost: c\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_goes_to_the_endpoint_and_back() {
+    let origin = origin(|_, request, body| {
+        assert_eq!(request.headers()["x-forwarded-proto"], "http");
+        assert_eq!(request.headers()["x-request-id"].len(), 36);
+        assert!(!request.headers().contains_key("x-envoy-internal"));
+        text(format!("{} {} {}", request.method(), request.uri(), String::from_utf8_lossy(&body)))
+    })
+    .await;
+    let proxy =
+        Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints(&[origin]), forward(None, None)));
+    let post = "POST /a/../b?q HTTP/1.1\r\nhost: c\r\nx-envoy-internal: true\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc";
+    let answer = raw(proxy.address().await, post).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("POST /b?q abc"), "{answer}");
+    let mut metrics = String::new();
+    proxy.shared.traffic.render(&mut metrics);
+    proxy.drain();
+    assert!(metrics.contains("destination_service=\"c.local\""), "{metrics}");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order_over_one_pooled_connection() {
+    let origin = origin(|connection, request, _| text(format!("[{connection}{}]", request.uri()))).await;
+    let proxy =
+        Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints(&[origin]), forward(None, None)));
+    let one = "GET /1 HTTP/1.1\r\nhost: c\r\n\r\nGET /2 HTTP/1.1\r\nhost: c\r\n\r\n";
+    let answer = raw(proxy.address().await, &format!("{one}{GET}")).await;
+    let place = |part: &str| answer.find(part).unwrap_or_else(|| panic!("{part} in {answer}"));
+    assert!(place("[1/1]") < place("[1/2]") && place("[1/2]") < place("[1/a]"));
+}
+
+#[tokio::test]
+async fn no_endpoint_no_route_and_no_connection_have_their_own_answers() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let proxy = Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints(&[]), forward(None, None)));
+    let address = proxy.address().await;
+    let answer = raw(address, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("no healthy upstream"), "{answer}");
+    let bad = raw(address, "GET /%2f HTTP/1.1\r\nhost: c\r\nconnection: close\r\n\r\n").await;
+    assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
+    let grpc = GET.replace("\r\n\r\n", "\r\ncontent-type: application/grpc\r\n\r\n");
+    let answer = raw(address, &grpc).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("grpc-status: 14"), "{answer}");
+
+    let proxy =
+        Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints(&[gone]), forward(None, None)));
+    let answer = raw(proxy.address().await, GET).await;
+    assert!(answer.ends_with("remote connection failure"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_retry_goes_to_another_endpoint_with_the_whole_body() {
+    let bad = origin(|_, _, _| {
+        let mut response = text("bad");
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    })
+    .await;
+    let good = origin(|_, _, body| text(body)).await;
+    let action = forward(None, Some(retry_503()));
+    let proxy = Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints(&[bad, good]), action));
+    let post = "POST / HTTP/1.1\r\nhost: c\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    for _ in 0..4 {
+        let answer = raw(proxy.address().await, post).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_answered_504() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let action = forward(Some(Duration::from_millis(50)), None);
+    let endpoints = endpoints(&[silent.local_addr().unwrap()]);
+    let proxy = Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints, action));
+    let answer = raw(proxy.address().await, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 504") && answer.ends_with("upstream request timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn requests_over_the_limit_are_refused() {
+    let origin = origin(|_, _, _| text("ok")).await;
+    let proxy =
+        Proxy::start(spec(cluster(UpstreamProtocol::Http1, 0), endpoints(&[origin]), forward(None, None)));
+    let answer = raw(proxy.address().await, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("overflow"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_update_keeps_connections_and_serves_the_new_endpoints() {
+    let first = origin(|connection, _, _| text(format!("first {connection}"))).await;
+    let second = origin(|_, _, _| text("second")).await;
+    let make = |addresses: &[SocketAddr]| {
+        spec(cluster(UpstreamProtocol::Http1, 10), endpoints(addresses), forward(None, None))
+    };
+    let initial = make(&[first]);
+    let listeners = initial.listeners.clone();
+    let proxy = Proxy::start(initial);
+    let address = proxy.address().await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let mut ask = async || {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: c\r\n\r\n").await.unwrap();
+        let mut buffer = [0; 1024];
+        let size = client.read(&mut buffer).await.unwrap();
+        String::from_utf8_lossy(&buffer[..size]).into_owned()
+    };
+    assert!(ask().await.ends_with("first 1"));
+    // Another cluster spec with the same endpoint: the pooled connection stays in use.
+    proxy.spec.send_replace(Arc::new(Spec { listeners: listeners.clone(), ..make(&[first]) }));
+    assert!(ask().await.ends_with("first 1"));
+    proxy.spec.send_replace(Arc::new(Spec { listeners, ..make(&[second]) }));
+    while !ask().await.ends_with("second") {}
+}
+
+#[tokio::test]
+async fn http2_passes_on_both_sides() {
+    let origin = origin(|_, request, _| {
+        assert_eq!(request.version(), http::Version::HTTP_2);
+        text("h2")
+    })
+    .await;
+    let proxy =
+        Proxy::start(spec(cluster(UpstreamProtocol::Http2, 10), endpoints(&[origin]), forward(None, None)));
+    let stream = TcpStream::connect(proxy.address().await).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..3 {
+        let request = Request::get("http://c/").body(Empty::<Bytes>::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "h2");
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_come_byte_by_byte() {
+    let origin = origin(|_, _, body| text(body)).await;
+    let proxy =
+        Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints(&[origin]), forward(None, None)));
+    let mut client = TcpStream::connect(proxy.address().await).await.unwrap();
+    client.set_nodelay(true).unwrap();
+    let post = "POST / HTTP/1.1\r\nhost: c\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for byte in post.bytes() {
+        client.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
+}
