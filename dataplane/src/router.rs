@@ -80,7 +80,8 @@ impl Router {
 
     /// The route of a request, if any.
     pub fn route(&self, view: &View<'_>, dice: &mut impl Dice) -> Option<&Arc<Route>> {
-        let host = &self.config.virtual_hosts[self.host(view.host)?];
+        let name = if self.config.ignore_port { without_port(view.host) } else { view.host };
+        let host = &self.config.virtual_hosts[self.host(name)?];
         host.routes.iter().find(|route| matching::matches(&route.matches, view, dice))
     }
 
@@ -95,6 +96,14 @@ impl Router {
         let found = suffix
             .or_else(|| self.prefixes.iter().find(|(prefix, _)| longer(prefix) && host.starts_with(prefix)));
         found.map(|(_, index)| *index).or(self.any)
+    }
+}
+
+/// The host alone. The colons of a bare IPv6 address in brackets are not a port's.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
     }
 }
 

@@ -37,6 +37,7 @@ fn prefix(name: &str) -> Route {
 fn table(hosts: Vec<(&[&str], Vec<Route>)>) -> Router {
     Router::new(Arc::new(RouteConfig {
         name: "t".into(),
+        ignore_port: false,
         virtual_hosts: hosts
             .into_iter()
             .map(|(domains, routes)| VirtualHost {

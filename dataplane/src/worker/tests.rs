@@ -113,6 +113,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
     };
     let table = RouteConfig {
         name: "t".into(),
+        ignore_port: false,
         virtual_hosts: vec![VirtualHost {
             name: "v".into(),
             domains: vec!["*".into()],
