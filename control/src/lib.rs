@@ -1,4 +1,5 @@
 //! The control plane: facts (registry) and intent (documents) become xDS resources.
+pub mod ads;
 pub mod documents;
 pub mod model;
 pub mod registry;

@@ -1,0 +1,134 @@
+//! The xDS server: each stream drives its own `session::Session` from the client's requests and the published worlds.
+//!
+//! A stream has no task and no queue of its own: it is the response body, which the HTTP/2 connection polls when the
+//! peer has room. A slow client therefore holds one unsent response at most, and sees only the newest world when it
+//! comes back. Dead peers are found by the server's HTTP/2 keepalive.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+use weft_proto::{
+    node::NodeMetadata,
+    xds::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
+};
+
+use crate::resource::ResourceSet;
+
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tracker;
+mod wire;
+
+pub use session::{NAMES_MAX, RESPONSE_BYTES_MAX};
+pub use tracker::Tracker;
+
+/// Largest request, in bytes: a subscription to some 50,000 names.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Streams that may be in their first synchronisation at once; the others of a reconnect storm wait their turn.
+pub const ADMISSIONS_MAX: usize = 64;
+
+/// How long one stream may hold its admission.
+pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a new stream may take to say who it is.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// One revision of everything that proxies are to run.
+pub trait World: Send + Sync + 'static {
+    /// Rises with each change.
+    fn revision(&self) -> u64;
+    /// What a proxy may ask for. The same `Arc` as for an earlier revision says that nothing changed for it.
+    fn resources(&self, node: &NodeMetadata) -> Arc<ResourceSet>;
+}
+
+/// Hands worlds to every stream; the latest wins. Cloning shares it.
+#[derive(Clone)]
+pub struct Publisher {
+    worlds: Arc<watch::Sender<Stage>>,
+    tracker: Tracker,
+}
+
+/// What streams serve.
+#[derive(Clone)]
+enum Stage {
+    /// Nothing is compiled yet. Streams wait: a proxy that keeps what it has is better off than one told "nothing".
+    Starting,
+    /// The newest world, and since when.
+    Serving(Arc<dyn World>, Instant),
+    /// The process stops; streams end, and clients go elsewhere.
+    Stopped,
+}
+
+impl Publisher {
+    /// A publisher with nothing published.
+    pub fn new(tracker: Tracker) -> Self {
+        Self { worlds: Arc::new(watch::Sender::new(Stage::Starting)), tracker }
+    }
+
+    /// Replaces the world that proxies run.
+    pub fn publish(&self, world: Arc<dyn World>) {
+        self.tracker.set_revision(world.revision());
+        self.worlds.send_replace(Stage::Serving(world, Instant::now()));
+    }
+
+    /// Ends every stream, now and later.
+    pub fn stop(&self) {
+        self.worlds.send_replace(Stage::Stopped);
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").finish_non_exhaustive()
+    }
+}
+
+/// Aggregated discovery, delta and state of the world.
+pub struct AdsServer {
+    worlds: watch::Receiver<Stage>,
+    tracker: Tracker,
+    admissions: Arc<Semaphore>,
+}
+
+impl AdsServer {
+    /// A server of what `publisher` publishes; its tracker learns how far each proxy is.
+    pub fn new(publisher: &Publisher) -> Self {
+        describe_metrics();
+        Self {
+            worlds: publisher.worlds.subscribe(),
+            tracker: publisher.tracker.clone(),
+            admissions: Arc::new(Semaphore::new(ADMISSIONS_MAX)),
+        }
+    }
+
+    /// The tonic service, with its message limits.
+    pub fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+}
+
+impl fmt::Debug for AdsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdsServer").finish_non_exhaustive()
+    }
+}
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("weft_xds_connected_proxies", "Proxies with an open discovery stream.");
+    describe_counter!("weft_xds_pushes_total", "Discovery responses sent, by type.");
+    describe_counter!("weft_xds_rejections_total", "Discovery responses that a proxy refused, by type.");
+    describe_counter!("weft_xds_push_bytes_total", Unit::Bytes, "Encoded resources sent.");
+    describe_counter!("weft_xds_refused_streams_total", "Streams ended for bad input, by reason.");
+    describe_histogram!(
+        "weft_xds_convergence_seconds",
+        Unit::Seconds,
+        "From publishing a revision to its acknowledgement by one proxy."
+    );
+}

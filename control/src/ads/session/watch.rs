@@ -1,0 +1,455 @@
+//! One type on one stream: what the client holds, what is in flight, what it refused. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use super::{
+    NAMES_MAX, Names, Protocol, RESPONSE_BYTES_MAX, Request, Response, TooManyNames,
+    interest::{EVERYTHING, Interest},
+};
+use crate::resource::{Kind, Resource, ResourceSet};
+
+/// Refusals in a row before everything that is left is offered, and if need be given up, at once.
+const REFUSALS_MAX: u32 = 32;
+
+/// Whether a response may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removals {
+    Now,
+    Later,
+}
+
+/// Resources refused for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The client's words.
+    pub message: Arc<str>,
+    /// Documents that shaped the refused resources, sorted.
+    pub documents: Vec<Arc<str>>,
+}
+
+/// A response, and which of its resources the client had before in another version.
+pub(super) struct Offered {
+    pub(super) response: Response,
+    pub(super) updated: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    kind: Kind,
+    protocol: Protocol,
+    interest: Interest,
+    held: BTreeMap<Arc<str>, Holding>,
+    /// Names to send though the client has them.
+    resend: BTreeSet<Arc<str>>,
+    in_flight: Option<InFlight>,
+    last_nonce: u64,
+    /// Whether there may be something to add or change.
+    dirty: bool,
+    /// Whether something is to be removed once that is safe.
+    removals_due: bool,
+    /// Whether the client waits for an answer, though it may be empty.
+    answer_due: bool,
+    /// How many changes the next response may carry: halves with each refusal that names no culprit, so that one bad
+    /// resource does not hold back the others, and doubles with each ACK.
+    window: usize,
+    refusals_in_a_row: u32,
+    acked: u64,
+}
+
+/// What is known of one name at the client.
+#[derive(Debug)]
+struct Holding {
+    state: State,
+    /// Newest version that the client took; what a full state-of-the-world response repeats while a newer one is
+    /// refused or not due yet.
+    good: Option<Arc<Resource>>,
+    refused: Option<Refused>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It runs this version.
+    Version(u64),
+    /// It knows that the name does not exist.
+    Missing,
+    /// It refused a response, and may have taken part of it.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Refused {
+    version: u64,
+    message: Arc<str>,
+    documents: Arc<[Arc<str>]>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    nonce: u64,
+    revision: u64,
+    changed: Vec<Arc<Resource>>,
+    removed: Vec<Arc<str>>,
+    /// Whether an ACK means that the client runs the whole revision.
+    complete: bool,
+}
+
+/// What the client lacks.
+#[derive(Default)]
+struct Plan {
+    changed: Vec<Arc<Resource>>,
+    /// Named, and does not exist: to be told at once.
+    missing: Vec<Arc<str>>,
+    /// Held, and no longer exists: to be removed when that is safe.
+    gone: Vec<Arc<str>>,
+    /// Left for the next response.
+    more: bool,
+}
+
+impl Watch {
+    pub(super) fn new(kind: Kind, protocol: Protocol) -> Self {
+        Self {
+            kind,
+            protocol,
+            interest: Interest::default(),
+            held: BTreeMap::new(),
+            resend: BTreeSet::new(),
+            in_flight: None,
+            last_nonce: 0,
+            dirty: false,
+            removals_due: false,
+            answer_due: false,
+            window: usize::MAX,
+            refusals_in_a_row: 0,
+            acked: 0,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.interest.is_open()
+    }
+
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Whether the client has every addition and change of the newest world.
+    pub(super) fn is_added(&self) -> bool {
+        self.in_flight.is_none() && !self.dirty
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_added() && !self.removals_due
+    }
+
+    /// There may be something new.
+    pub(super) fn touch(&mut self) {
+        self.dirty = self.is_open();
+    }
+
+    /// Sends a name again though its version is the same.
+    pub(super) fn resend(&mut self, name: &Arc<str>) {
+        let held = self.held.get(name).is_some_and(|holding| holding.refused.is_none());
+        if held && self.interest.wants(name) {
+            self.resend.insert(name.clone());
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let mut by_message: BTreeMap<&Arc<str>, BTreeSet<&Arc<str>>> = BTreeMap::new();
+        for refused in self.held.values().filter_map(|holding| holding.refused.as_ref()) {
+            by_message.entry(&refused.message).or_default().extend(refused.documents.iter());
+        }
+        let refusal = |(message, documents): (&Arc<str>, BTreeSet<&Arc<str>>)| Refusal {
+            message: message.clone(),
+            documents: documents.into_iter().cloned().collect(),
+        };
+        by_message.into_iter().map(refusal).collect()
+    }
+
+    /// Everything of this revision is there, or it does not concern the client.
+    pub(super) fn note_revision(&mut self, revision: u64) {
+        if self.is_open() && self.is_settled() && !self.has_refused() {
+            self.acked = revision;
+        }
+    }
+
+    fn has_refused(&self) -> bool {
+        self.held.values().any(|holding| holding.refused.is_some())
+    }
+
+    pub(super) fn take(&mut self, request: Request) -> Result<(), TooManyNames> {
+        let Request { nonce, error, names, .. } = request;
+        let current = nonce.is_empty() || nonce == self.last_nonce.to_string() || self.last_nonce == 0;
+        if current && let Some(answered) = self.in_flight.take_if(|sent| sent.nonce.to_string() == nonce) {
+            match error {
+                None => self.accept(answered),
+                Some(message) => self.refuse(answered, &message),
+            }
+            self.dirty = true;
+        }
+        match names {
+            Names::Change { subscribe, unsubscribe, initial } => {
+                self.change_names(&subscribe, &unsubscribe, initial)
+            }
+            // A request that answers an older response was written before the newest came; the client will answer
+            // that one too, with the names that it wants by then.
+            Names::All(_) if !current => Ok(()),
+            Names::All(names) => self.replace_names(&names),
+        }
+    }
+
+    fn change_names(
+        &mut self,
+        subscribe: &[String],
+        unsubscribe: &[String],
+        initial: std::collections::HashMap<String, String>,
+    ) -> Result<(), TooManyNames> {
+        if self.interest.names().len() + subscribe.len() > NAMES_MAX || initial.len() > NAMES_MAX {
+            return Err(TooManyNames { kind: self.kind });
+        }
+        let asked_for_all = self.interest.wants_everything();
+        let first = self.interest.change(self.kind, subscribe, unsubscribe);
+        let asks_for_all = self.interest.wants_everything() && !asked_for_all;
+        self.answer_due |= asks_for_all || subscribe.iter().any(|name| name == EVERYTHING);
+        self.drop_unwanted();
+        if first {
+            for (name, version) in initial.into_iter().filter(|(name, _)| self.interest.wants(name)) {
+                let version = u64::from_str_radix(&version, 16);
+                let state = version.map_or(State::Unknown, State::Version);
+                self.held.insert(name.into(), Holding { state, good: None, refused: None });
+            }
+        } else {
+            // Asking again is how a client says that it has lost a resource. One that is dropped by name but still
+            // covered by "*" is answered too.
+            let dropped = unsubscribe.iter().filter(|name| self.interest.wants(name));
+            self.resend.extend(subscribe.iter().chain(dropped).map(|name| name.as_str().into()));
+            self.resend.remove(EVERYTHING);
+        }
+        self.dirty |= first || !subscribe.is_empty() || !unsubscribe.is_empty();
+        Ok(())
+    }
+
+    fn replace_names(&mut self, names: &[String]) -> Result<(), TooManyNames> {
+        if names.len() > NAMES_MAX {
+            return Err(TooManyNames { kind: self.kind });
+        }
+        if self.interest.replace(self.kind, names) {
+            // Only clusters and listeners: their absence from a response says that they do not exist.
+            self.answer_due |= self.lists_in_full();
+            self.dirty = true;
+        }
+        self.drop_unwanted();
+        Ok(())
+    }
+
+    fn drop_unwanted(&mut self) {
+        let interest = &self.interest;
+        self.held.retain(|name, _| interest.wants(name));
+        self.resend.retain(|name| interest.wants(name));
+    }
+
+    fn lists_in_full(&self) -> bool {
+        self.protocol == Protocol::Sotw && matches!(self.kind, Kind::Cluster | Kind::Listener)
+    }
+
+    fn accept(&mut self, sent: InFlight) {
+        for resource in sent.changed {
+            if self.interest.wants(&resource.name) {
+                let state = State::Version(resource.version);
+                let name = resource.name.clone();
+                self.held.insert(name, Holding { state, good: Some(resource), refused: None });
+            }
+        }
+        self.forget(sent.removed);
+        self.window = self.window.saturating_mul(2);
+        self.refusals_in_a_row = 0;
+        if sent.complete && !self.has_refused() {
+            self.acked = self.acked.max(sent.revision);
+        }
+    }
+
+    /// The last good version stays. What was refused is not sent again until it changes; what merely travelled with it
+    /// is, since the client may have dropped the whole response.
+    fn refuse(&mut self, sent: InFlight, message: &str) {
+        self.refusals_in_a_row += 1;
+        let mut culprits: BTreeSet<&Arc<str>> = sent
+            .changed
+            .iter()
+            .map(|resource| &resource.name)
+            .filter(|name| mentions(message, name))
+            .collect();
+        if culprits.is_empty() {
+            if sent.changed.len() > 1 && self.refusals_in_a_row < REFUSALS_MAX {
+                self.window = sent.changed.len() / 2;
+            } else {
+                self.window = usize::MAX;
+                culprits = sent.changed.iter().map(|resource| &resource.name).collect();
+            }
+        }
+        let message: Arc<str> = message.into();
+        for resource in sent.changed.iter().filter(|resource| self.interest.wants(&resource.name)) {
+            let holding = self.held.entry(resource.name.clone()).or_insert(Holding {
+                state: State::Unknown,
+                good: None,
+                refused: None,
+            });
+            holding.state = State::Unknown;
+            if culprits.contains(&resource.name) {
+                holding.refused = Some(Refused {
+                    version: resource.version,
+                    message: message.clone(),
+                    documents: resource.documents.clone(),
+                });
+            }
+        }
+        // Nothing can be wrong with a removal: who names the resource still is told by its own refusal.
+        self.forget(sent.removed);
+    }
+
+    fn forget(&mut self, removed: Vec<Arc<str>>) {
+        for name in removed {
+            if self.protocol == Protocol::Delta && self.interest.named(&name) {
+                let missing = Holding { state: State::Missing, good: None, refused: None };
+                self.held.insert(name, missing);
+            } else {
+                self.held.remove(&name);
+            }
+        }
+    }
+
+    /// The next response, if one may be sent and there is something to say.
+    pub(super) fn offer(
+        &mut self,
+        set: &ResourceSet,
+        revision: u64,
+        nonce: u64,
+        removals: Removals,
+    ) -> Option<Offered> {
+        let due = self.dirty || (self.removals_due && removals == Removals::Now);
+        if !self.is_open() || self.in_flight.is_some() || !due {
+            return None;
+        }
+        let mut plan = self.plan(set);
+        let gone = match removals {
+            Removals::Now => mem::take(&mut plan.gone),
+            Removals::Later => Vec::new(),
+        };
+        self.dirty = plan.more;
+        self.removals_due = !plan.gone.is_empty();
+        let silent = plan.changed.is_empty() && plan.missing.is_empty() && !self.answer_due;
+        if silent && (gone.is_empty() || self.removes_in_silence()) {
+            self.forget(gone);
+            return None;
+        }
+        self.answer_due = false;
+        let updated = plan.changed.iter().filter(|resource| self.held.contains_key(&resource.name));
+        let updated = updated.map(|resource| resource.name.clone()).collect();
+        for resource in &plan.changed {
+            self.resend.remove(&resource.name);
+        }
+        for name in &plan.missing {
+            self.resend.remove(name);
+        }
+        let resources =
+            if self.lists_in_full() { self.in_full(set, &plan.changed, &gone) } else { plan.changed.clone() };
+        let removed: Vec<_> = plan.missing.into_iter().chain(gone).collect();
+        let complete = !plan.more && plan.gone.is_empty();
+        let told = if self.protocol == Protocol::Delta { removed.clone() } else { Vec::new() };
+        self.in_flight = Some(InFlight { nonce, revision, changed: plan.changed, removed, complete });
+        self.last_nonce = nonce;
+        let response = Response { kind: self.kind, revision, nonce, resources, removed: told };
+        Some(Offered { response, updated })
+    }
+
+    /// Finds out whether there is anything to add, without sending it: what must wait and lacks nothing is up to date.
+    pub(super) fn glance(&mut self, set: &ResourceSet) {
+        if self.dirty && self.in_flight.is_none() && !self.answer_due {
+            let plan = self.plan(set);
+            self.dirty = !plan.changed.is_empty() || !plan.missing.is_empty();
+            self.removals_due = !plan.gone.is_empty();
+        }
+    }
+
+    /// State of the world has no way to say that endpoints or routes are gone: whoever named them stops to.
+    fn removes_in_silence(&self) -> bool {
+        self.protocol == Protocol::Sotw && !self.lists_in_full()
+    }
+
+    fn plan(&mut self, set: &ResourceSet) -> Plan {
+        let mut plan = Plan::default();
+        let mut bytes = 0;
+        let kind = self.kind;
+        let exists = |name: &str| set.find(kind, name).is_some();
+        self.resend.retain(|name| exists(name) || self.interest.named(name));
+        let all = self.interest.wants_everything().then(|| set.of(self.kind)).into_iter().flatten();
+        let by_name =
+            (!self.interest.wants_everything()).then(|| self.interest.names()).into_iter().flatten();
+        let by_name = by_name.filter_map(|name| set.find(self.kind, name));
+        for resource in all.chain(by_name).filter(|resource| self.lacks(resource)) {
+            let fits = plan.changed.is_empty()
+                || self.lists_in_full()
+                || bytes + resource.bytes.len() <= RESPONSE_BYTES_MAX;
+            if plan.changed.len() >= self.window.max(1) || !fits {
+                plan.more = true;
+                break;
+            }
+            bytes += resource.bytes.len();
+            plan.changed.push(resource.clone());
+        }
+        if self.protocol == Protocol::Delta {
+            let untold = |name: &&Arc<str>| self.resend.contains(*name) || !self.held.contains_key(*name);
+            plan.missing
+                .extend(self.interest.names().iter().filter(|name| !exists(name)).filter(untold).cloned());
+        }
+        let gone = self.held.iter().filter(|(name, holding)| {
+            holding.state != State::Missing && !exists(name) && !self.resend.contains(*name)
+        });
+        plan.gone.extend(gone.map(|(name, _)| name.clone()));
+        plan
+    }
+
+    fn lacks(&self, resource: &Resource) -> bool {
+        if self.resend.contains(&resource.name) {
+            return true;
+        }
+        let Some(holding) = self.held.get(&resource.name) else { return true };
+        let refused = holding.refused.as_ref().is_some_and(|refused| refused.version == resource.version);
+        holding.state != State::Version(resource.version) && !refused
+    }
+
+    /// Everything that the client is to have after this response: the changes, and for the rest what it has.
+    fn in_full(&self, set: &ResourceSet, changed: &[Arc<Resource>], gone: &[Arc<str>]) -> Vec<Arc<Resource>> {
+        let kept = self.held.iter().filter(|(name, _)| !gone.contains(name)).filter_map(|(name, holding)| {
+            let same = set.find(self.kind, name).filter(|r| holding.state == State::Version(r.version));
+            Some((name, same.or(holding.good.as_ref())?))
+        });
+        let mut all: BTreeMap<&Arc<str>, &Arc<Resource>> = kept.collect();
+        all.extend(changed.iter().map(|resource| (&resource.name, resource)));
+        all.into_values().cloned().collect()
+    }
+}
+
+/// Whether a message names a resource: as a whole word, so that `api` is not found in `api-v2`.
+fn mentions(message: &str, name: &str) -> bool {
+    let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '|');
+    !name.is_empty()
+        && message.match_indices(name).any(|(at, _)| {
+            let before = message[..at].chars().next_back();
+            let mut after = message[at + name.len()..].chars();
+            let ends = match after.next() {
+                Some('.') => !after.next().is_some_and(part_of_name),
+                Some(next) => !part_of_name(next),
+                None => true,
+            };
+            ends && !before.is_some_and(|c| part_of_name(c) || c == '.')
+        })
+}
