@@ -1,4 +1,6 @@
 //! The proxy.
+pub mod admin;
+pub mod app;
 pub mod balance;
 pub mod body;
 pub mod cluster;

@@ -6,7 +6,13 @@ pub mod cache;
 pub mod decode;
 pub mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use rand::Rng;
 use tokio::{
@@ -23,7 +29,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use self::{cache::Cache, session::Session};
+use self::{cache::Cache, decode::Kind, session::Session};
 use crate::spec::Spec;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +55,8 @@ pub struct Client {
     pub cache: Option<Cache>,
     /// Where to publish.
     pub spec: watch::Sender<Arc<Spec>>,
+    /// Set once there is a configuration, be it an empty one.
+    pub configured: Arc<AtomicBool>,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -61,6 +69,7 @@ impl Client {
             Some(Ok(resources)) if !resources.is_empty() => {
                 session.restore(resources);
                 self.spec.send_replace(Arc::new(session.spec()));
+                self.configured.store(true, Relaxed);
                 tracing::info!("serving the last known configuration");
             }
             Some(Err(error)) => tracing::warn!(%error, "cannot read the last known configuration"),
@@ -126,6 +135,7 @@ impl Client {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
                         *backoff = BACKOFF_MIN;
+                        let listeners = Kind::from_type_url(&response.type_url) == Some(Kind::Listener);
                         let outcome = session.receive(response);
                         for (name, refusal) in &outcome.refused {
                             metrics::counter!("weft_xds_rejected_total").increment(1);
@@ -135,6 +145,9 @@ impl Client {
                             metrics::counter!("weft_xds_updates_total").increment(1);
                             self.spec.send_replace(Arc::new(session.spec()));
                             save_at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+                        }
+                        if listeners {
+                            self.configured.store(true, Relaxed);
                         }
                         if let Err(status) = send(&sender, outcome.requests) {
                             break Err(status);
@@ -186,3 +199,6 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

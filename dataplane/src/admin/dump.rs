@@ -1,0 +1,130 @@
+//! The running configuration as JSON, for people. It holds no secrets.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    spec::{
+        Cluster, Discovery, EndpointAddress, EndpointSet, ListenAddress, Listener, ListenerProtocol,
+        RouteAction, RouteConfig, RouteSource, Spec, WeightedCluster,
+    },
+    worker::Shared,
+};
+
+/// Everything by name.
+pub(super) fn config(spec: &Spec) -> Value {
+    let listeners: Map<_, _> =
+        spec.listeners.iter().map(|(name, of)| (name.to_string(), listener(of))).collect();
+    let routes: Map<_, _> = spec.routes.iter().map(|(name, of)| (name.to_string(), routes(of))).collect();
+    let clusters: Map<_, _> =
+        spec.clusters.iter().map(|(name, of)| (name.to_string(), cluster(of))).collect();
+    let endpoints: Map<_, _> =
+        spec.endpoints.iter().map(|(name, of)| (name.to_string(), endpoints(of))).collect();
+    json!({ "listeners": listeners, "routes": routes, "clusters": clusters, "endpoints": endpoints })
+}
+
+/// Clusters with their endpoints and what is under way.
+pub(super) fn clusters(shared: &Shared) -> Value {
+    let spec = shared.spec.borrow().clone();
+    let show = |of: &Cluster| {
+        let set = match &of.discovery {
+            Discovery::Eds(name) => spec.endpoints.get(name).map(|set| endpoints(set)),
+            Discovery::Static(set) => Some(endpoints(set)),
+            Discovery::Dns { endpoints: set, .. } => {
+                let answers = shared.answers.borrow();
+                Some(endpoints(answers.get(&of.name).map_or(set, |answer| &answer.set)))
+            }
+        };
+        let counters = shared.counters(&of.name);
+        json!({
+            "connections": counters.connections.load(Relaxed),
+            "requests_active": counters.requests.load(Relaxed),
+            "retries_active": counters.retries.load(Relaxed),
+            "endpoints": set.unwrap_or_else(|| json!([])),
+        })
+    };
+    Value::Object(spec.clusters.iter().map(|(name, of)| (name.to_string(), show(of))).collect())
+}
+
+fn listener(of: &Listener) -> Value {
+    let address = match &of.address {
+        ListenAddress::Tcp(address) => address.to_string(),
+        ListenAddress::Unix(path) => path.display().to_string(),
+    };
+    let direction = format!("{:?}", of.direction).to_lowercase();
+    match &of.protocol {
+        ListenerProtocol::Http(http) => json!({
+            "address": address, "direction": direction, "protocol": "http",
+            "routes": match &http.routes {
+                RouteSource::Named(name) => json!(&**name),
+                RouteSource::Inline(table) => routes(table),
+            },
+        }),
+        ListenerProtocol::Tcp(tcp) => json!({
+            "address": address, "direction": direction, "protocol": "tcp", "clusters": weighted(&tcp.clusters),
+        }),
+    }
+}
+
+fn routes(of: &RouteConfig) -> Value {
+    let hosts = of.virtual_hosts.iter().map(|host| {
+        let routes = host.routes.iter().map(|route| {
+            let action = match &route.action {
+                RouteAction::Forward(forward) => json!({
+                    "clusters": weighted(&forward.clusters),
+                    "timeout": forward.timeout.map(|timeout| format!("{timeout:?}")),
+                    "retries": forward.retry.as_ref().map_or(0, |retry| retry.retries_max),
+                }),
+                RouteAction::Redirect(redirect) => json!({ "redirect": redirect.status.as_u16() }),
+                RouteAction::Direct(direct) => json!({ "answer": direct.status.as_u16() }),
+            };
+            json!({ "name": &*route.name, "match": format!("{:?}", route.matches), "action": action })
+        });
+        json!({ "name": &*host.name, "domains": host.domains, "routes": routes.collect::<Vec<_>>() })
+    });
+    Value::Array(hosts.collect())
+}
+
+fn weighted(clusters: &[WeightedCluster]) -> Value {
+    Value::Object(clusters.iter().map(|cluster| (cluster.name.to_string(), json!(cluster.weight))).collect())
+}
+
+fn cluster(of: &Cluster) -> Value {
+    let discovery = match &of.discovery {
+        Discovery::Eds(name) => json!({ "eds": &**name }),
+        Discovery::Static(set) => json!({ "static": endpoints(set) }),
+        Discovery::Dns { endpoints: set, refresh } => {
+            json!({ "dns": endpoints(set), "refresh": format!("{refresh:?}") })
+        }
+    };
+    json!({
+        "discovery": discovery,
+        "balancing": format!("{:?}", of.balancing),
+        "protocol": format!("{:?}", of.protocol),
+        "connect_timeout": format!("{:?}", of.connect_timeout),
+        "limits": format!("{:?}", of.limits),
+        "destination": &*of.destination.host,
+    })
+}
+
+fn endpoints(set: &EndpointSet) -> Value {
+    let all = set.localities.iter().flat_map(|locality| {
+        locality.endpoints.iter().map(|endpoint| {
+            let address = match &endpoint.address {
+                EndpointAddress::Tcp(address) => address.to_string(),
+                EndpointAddress::Unix(path) => path.display().to_string(),
+                EndpointAddress::Name(name, port) => format!("{name}:{port}"),
+            };
+            json!({
+                "address": address,
+                "health": format!("{:?}", endpoint.health).to_lowercase(),
+                "weight": endpoint.weight,
+                "priority": locality.priority,
+                "locality": &*locality.locality,
+                "workload": &*endpoint.workload.name,
+            })
+        })
+    });
+    Value::Array(all.collect())
+}

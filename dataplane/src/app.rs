@@ -1,0 +1,192 @@
+//! The proxy as a whole: starts the workers and the runtime beside them, and ends them in order.
+//!
+//! Requests run on worker threads alone; everything else (xDS, name resolution, admin) runs on one runtime of its own, so
+//! that none of it can stall a request.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Admin},
+    cluster::dns,
+    settings::Settings,
+    spec::{Spec, Workload},
+    worker::{self, Limits, Shared, WorkerHandle},
+    xds::{Client, cache::Cache},
+};
+
+/// Runs a proxy until SIGTERM or SIGINT, and drains it.
+pub fn run(settings: Settings) -> Result<(), StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before anything starts, so that no signal is lost.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let app = App::start(settings)?;
+        let asked = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        app.wait(asked).await;
+        Ok(())
+    })
+}
+
+/// How long the tasks beside the workers may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct App {
+    admin_address: SocketAddr,
+    drain_timeout: Duration,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    runtime: Runtime,
+    xds: JoinHandle<()>,
+    workers: Vec<WorkerHandle>,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin address cannot be bound.
+    #[error(
+        "cannot listen on the admin address {address}: {error}; is another proxy running? set `admin` to another port"
+    )]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory {directory}: {error}")]
+    DataDir {
+        /// The directory.
+        directory: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl App {
+    /// Starts everything. Listeners open as their configuration comes, from disk or from the control plane.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let cache = settings.data_dir.as_deref().map(Cache::open).transpose().map_err(|error| {
+            StartError::DataDir {
+                directory: settings.data_dir.clone().unwrap_or_default().display().to_string(),
+                error,
+            }
+        })?;
+        let (admin_listener, admin_address) =
+            bind(settings.admin).map_err(|error| StartError::Admin { address: settings.admin, error })?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("beside").enable_all().build()?;
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (spec, specs) = watch::channel(Arc::new(Spec::default()));
+        let (answer, answers) = watch::channel(dns::Answers::default());
+        let configured = Arc::new(AtomicBool::new(false));
+        let limits = Limits { connections_max: settings.connections_max };
+        let workload = workload(&settings);
+        let shared = Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload));
+        let recorder = recorder();
+        runtime.spawn(dns::run(specs, answer, stop.clone()));
+        let served = Admin { shared: shared.clone(), configured: configured.clone(), recorder };
+        runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
+        let (addresses, node) = (settings.control_planes.clone(), settings.node());
+        let client = Client { addresses, node, cache, spec, configured, stop: stop.clone() };
+        let xds = runtime.spawn(client.run());
+        let mut workers = Vec::with_capacity(settings.workers);
+        for index in 0..settings.workers {
+            workers.push(worker::spawn(index, shared.clone())?);
+        }
+        let drain_timeout = settings.drain_timeout;
+        tracing::info!(admin = %admin_address, workers = workers.len(), node = %settings.node_id, "proxy started");
+        Ok(Self { admin_address, drain_timeout, drain, stop, runtime, xds, workers })
+    }
+
+    /// Where the admin server really listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Serves until `shutdown` or a drain asked for over admin, then drains. False when some requests did not finish in
+    /// time.
+    pub async fn wait(self, shutdown: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.drain.cancelled() => {}
+        }
+        tracing::info!(timeout = ?self.drain_timeout, "draining");
+        self.drain.cancel();
+        let workers = self.workers;
+        // A worker that panicked has nothing left to drain.
+        let join =
+            self.runtime.spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
+        let finished = tokio::time::timeout(self.drain_timeout, join).await.is_ok();
+        self.stop.cancel();
+        let saved = tokio::time::timeout(STOP_TIMEOUT, self.xds).await;
+        tracing::info!(finished, saved = saved.is_ok(), "proxy ended");
+        // In an async context a runtime may not be waited for.
+        self.runtime.shutdown_background();
+        finished
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Who the traffic's local side is, in metrics.
+fn workload(settings: &Settings) -> Workload {
+    let known = |text: &str| if text.is_empty() { "unknown".into() } else { text.into() };
+    let node = &settings.metadata;
+    let canonical = node.labels.get("service.istio.io/canonical-name").or_else(|| node.labels.get("app"));
+    let service = canonical.map_or(node.workload.as_str(), String::as_str);
+    Workload {
+        name: known(&node.workload),
+        namespace: known(&node.namespace),
+        service: known(service),
+        revision: if node.version.is_empty() { "latest".into() } else { known(&node.version) },
+        cluster: known(""),
+    }
+}
+
+/// The process's recorder, installed once however many proxies run in it.
+fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Another recorder, of a program that embeds us, keeps its place: ours then stays empty.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    };
+    RECORDER.get_or_init(install).clone()
+}
+
+#[cfg(test)]
+mod tests;
