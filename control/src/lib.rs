@@ -1,5 +1,7 @@
 //! The control plane: facts (registry) and intent (documents) become xDS resources.
+pub mod admin;
 pub mod ads;
+pub mod app;
 pub mod documents;
 pub mod model;
 pub mod registry;
