@@ -4,6 +4,7 @@
 //! that none of it can stall a request.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     io,
     net::SocketAddr,
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Admin},
     cluster::dns,
+    listener::bind::Bound,
     settings::Settings,
     spec::{Spec, Workload},
     worker::{self, Limits, Shared, WorkerHandle},
@@ -61,6 +63,7 @@ pub struct App {
     runtime: Runtime,
     xds: JoinHandle<()>,
     workers: Vec<WorkerHandle>,
+    shared: Arc<Shared>,
 }
 
 /// Why a proxy cannot start.
@@ -122,12 +125,17 @@ impl App {
         }
         let drain_timeout = settings.drain_timeout;
         tracing::info!(admin = %admin_address, workers = workers.len(), node = %settings.node_id, "proxy started");
-        Ok(Self { admin_address, drain_timeout, drain, stop, runtime, xds, workers })
+        Ok(Self { admin_address, drain_timeout, drain, stop, runtime, xds, workers, shared })
     }
 
     /// Where the admin server really listens.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Where each listener is bound, as it changes.
+    pub fn bound(&self) -> watch::Receiver<BTreeMap<Arc<str>, Bound>> {
+        self.shared.bound.subscribe()
     }
 
     /// Serves until `shutdown` or a drain asked for over admin, then drains. False when some requests did not finish in
