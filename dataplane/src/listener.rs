@@ -104,6 +104,14 @@ impl Listeners {
 }
 
 impl Serving {
+    /// Protocol upgrades allowed on every route.
+    pub fn upgrades(&self) -> &[String] {
+        match &self.spec.protocol {
+            ListenerProtocol::Http(http) => &http.upgrades,
+            ListenerProtocol::Tcp(_) => &[],
+        }
+    }
+
     fn new(worker: &Rc<Worker>, spec: &Arc<spec::Listener>) -> Rc<Self> {
         let inline = match &spec.protocol {
             ListenerProtocol::Http(HttpListener { routes: RouteSource::Inline(config), .. }) => {

@@ -3,6 +3,7 @@
 pub mod head;
 pub mod record;
 mod reply;
+mod tunnel;
 
 use std::{convert::Infallible, rc::Rc};
 
@@ -27,6 +28,7 @@ use crate::{
     worker::Worker,
 };
 use record::{Record, Target, grpc_status};
+use tunnel::Tunnel;
 
 /// Answers one request.
 pub async fn serve(
@@ -58,9 +60,10 @@ enum Answer {
 async fn answer(
     serving: &Serving,
     snapshot: &Snapshot,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<Answer, Fault> {
+    let tunnel = Tunnel::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     let host = head::normalise(&mut parts)?;
     let route = route(serving, snapshot, &parts, &host).ok_or(Cause::NoRoute)?;
@@ -93,6 +96,12 @@ async fn answer(
     let path = reply::rewritten_path(forward, &route.matches.path, &parts.uri)?;
     let mut headers = std::mem::take(&mut parts.headers);
     head::strip_hop_by_hop(&mut headers);
+    let tunnel = tunnel.filter(|tunnel| {
+        !http2 && (tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades()))
+    });
+    if let Some(tunnel) = &tunnel {
+        tunnel.announce(&mut headers);
+    }
     worker.with_rng(|rng| head::announce(&mut headers, rng));
     head::mutate(&mut headers, &route.request_headers);
     head::mutate(&mut headers, &chosen.request_headers);
@@ -111,6 +120,9 @@ async fn answer(
     record.grpc_status = grpc_status(response.headers());
     *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.
     head::strip_hop_by_hop(response.headers_mut());
+    if let Some(tunnel) = tunnel {
+        tunnel.open(worker, &mut response);
+    }
     head::mutate(response.headers_mut(), &route.response_headers);
     head::mutate(response.headers_mut(), &chosen.response_headers);
     Ok(Answer::Upstream(response, lease, deadline))

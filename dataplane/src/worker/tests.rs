@@ -395,3 +395,73 @@ async fn a_request_may_come_byte_by_byte() {
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_websocket_is_tunnelled_where_the_route_allows_it() {
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoints = endpoints(&[origin.local_addr().unwrap()]);
+    tokio::spawn(async move {
+        let (mut stream, _) = origin.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(String::from_utf8(head).unwrap().contains("upgrade: websocket"));
+        let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(agreed.as_bytes()).await.unwrap();
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+    });
+    let mut action = forward(None, None);
+    if let RouteAction::Forward(forward) = &mut action {
+        forward.upgrades.push("websocket".into());
+    }
+    let proxy = Proxy::start(spec(cluster(UpstreamProtocol::Http1, 10), endpoints, action));
+    let mut client = TcpStream::connect(proxy.address().await).await.unwrap();
+    let asked = "GET / HTTP/1.1\r\nhost: c\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all(asked.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    client.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    client.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"ping");
+}
+
+#[tokio::test]
+async fn bytes_are_relayed_until_both_sides_are_done() {
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut made = spec(
+        cluster(UpstreamProtocol::Http1, 10),
+        endpoints(&[origin.local_addr().unwrap()]),
+        forward(None, None),
+    );
+    let mut listener = Listener::clone(&made.listeners["l"]);
+    listener.protocol = ListenerProtocol::Tcp(crate::spec::TcpListener {
+        stat_prefix: "t".into(),
+        clusters: vec![WeightedCluster {
+            name: "c".into(),
+            weight: 1,
+            request_headers: HeaderMutation::default(),
+            response_headers: HeaderMutation::default(),
+        }],
+    });
+    made.listeners.insert("l".into(), Arc::new(listener));
+    let proxy = Proxy::start(made);
+    let mut client = TcpStream::connect(proxy.address().await).await.unwrap();
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (mut stream, _) = origin.accept().await.unwrap();
+    let mut question = String::new();
+    stream.read_to_string(&mut question).await.unwrap();
+    assert_eq!(question, "question");
+    stream.write_all(b"answer").await.unwrap();
+    drop(stream);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "answer", "a half-closed client still gets its answer");
+}
