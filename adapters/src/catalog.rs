@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weft_proto::registry::v1 as proto;
 
 /// Longest accepted name of a service or id of an endpoint, in bytes.
-pub const NAME_BYTES_MAX: usize = 512;
+pub const NAME_BYTES_MAX: usize = 253;
 
 /// Name of one object within its source. Services sort before the endpoints that serve them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use weft_adapters::{
     app,
-    settings::{AdapterSettings, RawAdapterSettings, RawFilesSettings, RawPlatform},
+    settings::{AdapterSettings, RawAdapterSettings, RawConsulSettings, RawFilesSettings, RawPlatform},
     source::SourceError,
 };
 
@@ -46,6 +46,8 @@ struct CommonArgs {
 enum PlatformArgs {
     /// A directory of YAML: services, endpoints, Istio's ServiceEntry and WorkloadEntry
     Files(FilesArgs),
+    /// Consul: the catalogue and health of one datacenter, by blocking queries
+    Consul(Box<ConsulArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,6 +58,33 @@ struct FilesArgs {
     /// Label `cluster` of the workloads [default: the source's name after its last slash]
     #[arg(long, env = "WEFT_CLUSTER")]
     cluster: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConsulArgs {
+    /// The agent's or a server's address [default: http://127.0.0.1:8500]
+    #[arg(long, env = "WEFT_CONSUL_ADDRESS", value_name = "URL")]
+    address: Option<String>,
+    /// Datacenter [default: the agent's own]
+    #[arg(long, env = "WEFT_CONSUL_DATACENTER")]
+    datacenter: Option<String>,
+    /// File that holds the ACL token; a new one in it works at once
+    #[arg(long, env = "WEFT_CONSUL_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file with the CA of Consul's certificate [default: the host's roots]
+    #[arg(long, env = "WEFT_CONSUL_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// PEM file with the client's certificate and key, where Consul asks for one
+    #[arg(long, env = "WEFT_CONSUL_CLIENT_CERT_FILE", value_name = "FILE")]
+    client_cert_file: Option<PathBuf>,
+    /// Let any server answer, not only the leader
+    #[arg(long, env = "WEFT_CONSUL_STALE")]
+    stale: bool,
+    /// Namespace of the mesh that the services are put in [default: default]
+    #[arg(long, env = "WEFT_CONSUL_NAMESPACE")]
+    namespace: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -83,19 +112,72 @@ pub fn run(args: AdapterArgs) -> Result<Exit, Failure> {
 
 impl AdapterArgs {
     fn settings(self) -> Result<AdapterSettings, Failure> {
-        let PlatformArgs::Files(args) = self.platform;
-        let mut raw = file(args.common.config.as_deref())?;
-        control_planes(&mut raw, args.common.control);
-        let RawPlatform::Files(files) = &mut raw.platform;
-        let RawFilesSettings { directory, source, cluster, region, .. } = files;
-        over(directory, args.dir);
-        over(source, args.common.name);
-        over(cluster, args.cluster);
-        over(region, args.common.region);
+        let raw = match self.platform {
+            PlatformArgs::Files(args) => args.raw(),
+            PlatformArgs::Consul(args) => args.raw(),
+        }?;
         raw.check().map_err(|error| {
             Failure::usage("cannot use the settings of the adapter", error.to_string(), SETTINGS_HINT)
         })
     }
+}
+
+impl FilesArgs {
+    fn raw(self) -> Result<RawAdapterSettings, Failure> {
+        let (mut raw, path) = self.common.raw()?;
+        let mut files = match (raw.platform, path) {
+            (RawPlatform::Files(files), _) => files,
+            (RawPlatform::Consul(_), path) => return Err(other_platform(path, "consul")),
+        };
+        let RawFilesSettings { directory, source, cluster, region, .. } = &mut files;
+        over(directory, self.dir);
+        over(source, self.common.name);
+        over(cluster, self.cluster);
+        over(region, self.common.region);
+        raw.platform = RawPlatform::Files(files);
+        Ok(raw)
+    }
+}
+
+impl ConsulArgs {
+    fn raw(self) -> Result<RawAdapterSettings, Failure> {
+        let (mut raw, path) = self.common.raw()?;
+        let mut consul = match (raw.platform, path) {
+            (RawPlatform::Consul(consul), _) => consul,
+            // Without a file the platform is whatever the command says.
+            (RawPlatform::Files(_), None) => Box::<RawConsulSettings>::default(),
+            (RawPlatform::Files(_), path) => return Err(other_platform(path, "files")),
+        };
+        over(&mut consul.address, self.address);
+        over(&mut consul.datacenter, self.datacenter);
+        over(&mut consul.token_file, self.token_file);
+        over(&mut consul.ca_file, self.ca_file);
+        over(&mut consul.client_cert_file, self.client_cert_file);
+        over(&mut consul.stale, self.stale.then_some(true));
+        over(&mut consul.namespace, self.namespace);
+        over(&mut consul.source, self.common.name);
+        over(&mut consul.region, self.common.region);
+        raw.platform = RawPlatform::Consul(consul);
+        Ok(raw)
+    }
+}
+
+impl CommonArgs {
+    /// What the file says, with the control planes of the flags, and the file.
+    fn raw(&self) -> Result<(RawAdapterSettings, Option<PathBuf>), Failure> {
+        let mut raw = file(self.config.as_deref())?;
+        control_planes(&mut raw, self.control.clone());
+        Ok((raw, self.config.clone()))
+    }
+}
+
+fn other_platform(path: Option<PathBuf>, found: &str) -> Failure {
+    let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+    Failure::usage(
+        format!("cannot use {path}"),
+        format!("its platform is {found}, and the command names another one"),
+        SETTINGS_HINT,
+    )
 }
 
 /// What the file says; without one, nothing.
