@@ -28,6 +28,8 @@ pub mod shelf;
 const SETTLE: Duration = Duration::from_millis(20);
 /// Longest wait of a change while others keep coming.
 const SETTLE_MAX: Duration = Duration::from_millis(200);
+/// Configuration revisions that are set aside at once: a restart skips what is left of them, and never goes back.
+const REVISIONS_RESERVED: u64 = 1000;
 /// How long a stop waits for open streams.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an idle peer is asked whether it is still there, and how long it may take to answer.
@@ -96,7 +98,7 @@ impl App {
         let streams = TaskTracker::new();
 
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
-        let feed = Feed { desk: desk.clone(), compiled, revision: 0 };
+        let feed = Feed { desk: desk.clone(), compiled, revision: 0, reserved: 0 };
         let people = admin::Admin::new(desk, tracker, metrics, settings);
         let tasks = vec![
             tokio::spawn(feed.run(stop.clone())),
@@ -204,6 +206,8 @@ struct Feed {
     desk: Arc<Desk>,
     compiled: watch::Sender<Compiled>,
     revision: u64,
+    /// The last revision that is set aside for this process.
+    reserved: u64,
 }
 
 impl Feed {
@@ -213,6 +217,7 @@ impl Feed {
         loop {
             facts.mark_unchanged();
             intent.mark_unchanged();
+            self.advance().await;
             self.compile();
             tokio::select! {
                 changed = facts.changed() => if changed.is_err() { return },
@@ -220,6 +225,22 @@ impl Feed {
                 () = stop.cancelled() => return,
             }
             settle(&mut facts, &mut intent).await;
+        }
+    }
+
+    /// Takes the next revision.
+    async fn advance(&mut self) {
+        self.revision += 1;
+        if self.revision <= self.reserved {
+            return;
+        }
+        match self.desk.store().reserve(REVISIONS_RESERVED).await {
+            Ok(first) => {
+                self.revision = self.revision.max(first);
+                self.reserved = self.revision.max(first + REVISIONS_RESERVED - 1);
+            }
+            // Serving goes on; only a restart could use the number again.
+            Err(error) => tracing::warn!(%error, "configuration revisions cannot be set aside"),
         }
     }
 
@@ -235,8 +256,6 @@ impl Feed {
         metrics::gauge!("weft_document_problems", "severity" => "error").set(errors as f64);
         metrics::gauge!("weft_document_problems", "severity" => "warning")
             .set((problems.len() - errors) as f64);
-        // Never below the store's: a restart does not go back behind what a write was told.
-        self.revision = (self.revision + 1).max(stored.revision);
         metrics::gauge!("weft_config_revision").set(self.revision as f64);
         self.compiled.send_replace(Compiled { revision: self.revision, store_revision: stored.revision });
         tracing::debug!(revision = self.revision, took = ?started.elapsed(), "configuration compiled");

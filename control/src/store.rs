@@ -145,6 +145,8 @@ pub trait DocumentStore: Send + Sync {
     fn watch(&self) -> watch::Receiver<u64>;
     /// Writes all or nothing; durable when it returns.
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>>;
+    /// Sets numbers aside that nobody got before, not even before a crash; answers the first of `count`.
+    fn reserve(&self, count: u64) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
 /// Applies writes to a snapshot: the part of a commit that every store shares. Pure.

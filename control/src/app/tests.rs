@@ -121,12 +121,20 @@ async fn facts_and_documents_survive_a_restart() {
     assert_eq!(applied.problems, []);
     assert_eq!(applied.applied[0].action, "created");
     app.stop().await;
+    let before = applied.revision;
 
     let app = App::start(settings(&folder)).await.unwrap();
     let mut client = people(&app).await;
     let status = client.status(admin::StatusRequest::default()).await.unwrap().into_inner();
     assert_eq!((status.sources[0].state.as_str(), status.sources[0].endpoints), ("stale", 1));
     assert_eq!(wait_for_service(&mut client).await.endpoints.len(), 1);
+    let mut updates = client.watch(admin::StatusRequest::default()).await.unwrap().into_inner();
+    let mut revision = status.revision;
+    while revision == 0 {
+        revision = updates.message().await.unwrap().unwrap().revision;
+    }
+    assert!(revision > before, "{revision} after {before}");
+    drop(updates);
     let wanted =
         admin::GetRequest { kind: "virtualservice".to_owned(), name: "api".to_owned(), ..Default::default() };
     assert_eq!(client.get(wanted).await.unwrap().into_inner().owner, "api");

@@ -19,7 +19,7 @@ use super::{
 
 /// `Kind/namespace/name` to an encoded [`Record`].
 const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
-/// Numbers: `revision` and `format`.
+/// Numbers: `revision`, `format` and `reserved`, the first that is not set aside.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Layout of this file.
 const FORMAT: u64 = 1;
@@ -114,6 +114,17 @@ impl DocumentStore for EmbeddedStore {
                 .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
         })
     }
+
+    fn reserve(&self, count: u64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let reserved = tokio::task::spawn_blocking(move || {
+                let database = shared.database.lock().unwrap_or_else(PoisonError::into_inner);
+                set_aside(&database, count).map_err(|error| error.to_string())
+            });
+            reserved.await.map_err(|error| error.to_string()).flatten().map_err(StoreError::Unavailable)
+        })
+    }
 }
 
 impl Shared {
@@ -159,6 +170,19 @@ fn write_down(database: &Database, after: &Snapshot, keys: &[DocumentKey]) -> Re
     }
     write.commit()?;
     Ok(())
+}
+
+fn set_aside(database: &Database, count: u64) -> Result<u64, redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_durability(Durability::Immediate)?;
+    let first = {
+        let mut numbers = write.open_table(NUMBERS)?;
+        let first = numbers.get("reserved")?.map_or(1, |value| value.value());
+        numbers.insert("reserved", first.saturating_add(count))?;
+        first
+    };
+    write.commit()?;
+    Ok(first)
 }
 
 fn key_of(write: &Write) -> &DocumentKey {

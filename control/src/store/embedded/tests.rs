@@ -78,3 +78,13 @@ async fn the_file_is_its_owners_alone() {
     let mode = std::fs::metadata(folder.path().join("documents.redb")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn a_reserved_number_is_never_given_twice_not_even_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    assert_eq!(store.reserve(100).await, Ok(1));
+    assert_eq!(store.reserve(100).await, Ok(101));
+    drop(store);
+    assert_eq!(open(&folder).reserve(1).await, Ok(201));
+}
