@@ -77,3 +77,6 @@ fn parse(known: Option<Parsed>, owner: &Arc<str>, yaml: &Arc<str>, origin: &str,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

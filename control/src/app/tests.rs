@@ -185,3 +185,46 @@ async fn a_port_in_use_is_named_with_its_option() {
     let Err(error) = App::start(settings).await else { panic!("the port is taken") };
     assert!(error.to_string().contains("--admin-bind"), "{error}");
 }
+
+/// One request over a connection of its own.
+async fn fetch(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n");
+    peer.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn probes_and_scrapers_are_answered_beside_grpc() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    tell(&app).await;
+    let mut client = people(&app).await;
+    wait_for_service(&mut client).await;
+    let applied = client.apply(manifest(ROUTE)).await.unwrap().into_inner();
+    assert!(applied.revision > 0);
+    let admin = app.admin_address();
+    assert!(fetch(admin, "/healthz").await.ends_with("ok\n"));
+    assert!(fetch(admin, "/metrics").await.contains("weft_source_endpoints{source=\"files/test\"} 1"));
+    assert!(fetch(admin, "/api/v1/status").await.contains("\"name\":\"files/test\""));
+    assert!(fetch(admin, "/api/v1/documents?kind=virtualservice").await.contains("\"owner\":\"api\""));
+    assert!(fetch(admin, "/api/v1/documents?kind=Gateway").await.ends_with("[]"));
+    assert!(fetch(admin, "/api/v1/config_dump").await.contains("\"mesh_domain\":\"cluster.local\""));
+    assert!(fetch(admin, "/nowhere").await.starts_with("HTTP/1.1 "));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn only_a_known_source_can_be_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    tell(&app).await;
+    let mut client = people(&app).await;
+    let confirm = |source: &str| admin::ConfirmSourceRequest { source: source.to_owned() };
+    assert_eq!(client.confirm_source(confirm("files/test")).await.unwrap().into_inner().removed, 0);
+    assert_eq!(client.confirm_source(confirm("nobody")).await.unwrap_err().code(), tonic::Code::NotFound);
+    app.stop().await;
+}
