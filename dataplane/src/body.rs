@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     cluster::Lease,
     fault::{Cause, Fault},
-    request::record::Record,
+    request::{deadline::Deadline, record::Record},
 };
 
 /// Most bytes of a request's body that are kept for another try.
@@ -188,8 +188,10 @@ pub struct ResponseBody {
     content: Content,
     record: Option<Box<Record>>,
     lease: Option<Lease>,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// What running out of time will be called, while the timer runs; none when bytes moved since.
+    armed: Option<Cause>,
 }
 
 enum Content {
@@ -202,7 +204,8 @@ impl ResponseBody {
     /// A body of our own.
     pub fn whole(bytes: Bytes, record: Box<Record>) -> Self {
         let content = if bytes.is_empty() { Content::Ended } else { Content::Whole(bytes) };
-        let mut body = Self { content, record: Some(record), lease: None, deadline: None, timer: None };
+        let mut body =
+            Self { content, record: Some(record), lease: None, deadline: None, timer: None, armed: None };
         if matches!(body.content, Content::Ended) {
             body.finish();
         }
@@ -210,14 +213,15 @@ impl ResponseBody {
     }
 
     /// The upstream's.
-    pub fn relay(incoming: Incoming, record: Box<Record>, lease: Lease, deadline: Option<Instant>) -> Self {
+    pub fn relay(incoming: Incoming, record: Box<Record>, lease: Lease, deadline: Deadline) -> Self {
         let ended = incoming.is_end_stream();
         let mut body = Self {
             content: Content::Stream(incoming),
             record: Some(record),
             lease: Some(lease),
-            deadline,
+            deadline: Some(deadline),
             timer: None,
+            armed: None,
         };
         if ended {
             body.finish();
@@ -244,11 +248,22 @@ impl ResponseBody {
         }
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready with the cause when time has run out.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        // Looked at only when the body has to be waited for: most come with their head.
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        // Made only when the body has to be waited for: most come with their head.
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        timer.as_mut().poll(cx)
+        if self.armed.is_none() {
+            let Some((at, cause)) = deadline.after(Instant::now()) else { return Poll::Pending };
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(at),
+                None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+            }
+            self.armed = Some(cause);
+        }
+        match (&mut self.timer, self.armed) {
+            (Some(timer), Some(cause)) => timer.as_mut().poll(cx).map(|()| cause),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -276,6 +291,7 @@ impl Body for ResponseBody {
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let ended = incoming.is_end_stream();
+                this.armed = None;
                 if let Some(record) = &mut this.record {
                     match (frame.data_ref(), frame.trailers_ref()) {
                         (Some(chunk), _) => record.response_bytes += chunk.len() as u64,
@@ -296,11 +312,10 @@ impl Body for ResponseBody {
                 this.finish();
                 Poll::Ready(None)
             }
-            Poll::Pending if this.poll_deadline(cx).is_ready() => {
-                this.fail(Cause::RequestTimeout);
-                Poll::Ready(Some(Err(BodyError::Timeout)))
-            }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => this.poll_deadline(cx).map(|cause| {
+                this.fail(cause);
+                Some(Err(BodyError::Timeout))
+            }),
         }
     }
 

@@ -104,6 +104,14 @@ impl Listeners {
 }
 
 impl Serving {
+    /// Time without a byte on a stream, where the route says nothing; zero is no limit.
+    pub fn stream_idle_timeout(&self) -> Duration {
+        match &self.spec.protocol {
+            ListenerProtocol::Http(http) => http.stream_idle_timeout,
+            ListenerProtocol::Tcp(_) => Duration::ZERO,
+        }
+    }
+
     /// Protocol upgrades allowed on every route.
     pub fn upgrades(&self) -> &[String] {
         match &self.spec.protocol {

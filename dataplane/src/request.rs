@@ -1,5 +1,6 @@
 //! The way of one request. Read this first: route, pick an endpoint, try, try again, respond; the record counts it.
 
+pub mod deadline;
 pub mod head;
 pub mod record;
 mod reply;
@@ -14,7 +15,7 @@ use http::{
 };
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::{
     body::{RequestBody, ResponseBody, Source},
@@ -27,6 +28,7 @@ use crate::{
     spec::{HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource, UpstreamProtocol},
     worker::Worker,
 };
+use deadline::Deadline;
 use record::{Record, Target, grpc_status};
 use tunnel::Tunnel;
 
@@ -53,7 +55,7 @@ pub async fn serve(
 
 /// A response's head and where its body comes from.
 enum Answer {
-    Upstream(Response<Incoming>, Lease, Option<Instant>),
+    Upstream(Response<Incoming>, Lease, Deadline),
     Local(Response<bytes::Bytes>),
 }
 
@@ -109,13 +111,11 @@ async fn answer(
     record.source.clone_from(&source);
     let outgoing = Outgoing::new(parts.method, path, headers, &host, source, http2)?;
 
-    let deadline = forward.timeout.map(|timeout| record.started() + timeout);
+    let started = record.started();
+    let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
+    let source = outgoing.source.clone();
     let tries = settle(worker, cluster, forward.retry.as_ref(), outgoing, record);
-    let settled = match deadline {
-        Some(deadline) => timeout_at(deadline, tries).await.unwrap_or(Err(Cause::RequestTimeout.into())),
-        None => tries.await,
-    };
-    let (mut response, lease) = settled?;
+    let (mut response, lease) = deadline.hold(started, source.as_deref(), tries).await?;
     record.status = Some(response.status());
     record.grpc_status = grpc_status(response.headers());
     *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.
