@@ -93,3 +93,14 @@ fn every_shell_has_a_completion_script() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("apply"), "{shell}");
     }
 }
+
+#[test]
+fn validate_needs_no_control_plane() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/demo");
+    let good = weft(&["validate", &format!("{examples}/canary.yaml")], "");
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    let broken = weft(&["validate", &format!("{examples}/broken.yaml"), "-o", "json"], "");
+    assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+    let text = String::from_utf8(broken.stdout).unwrap();
+    assert!(text.contains("\"line\": 13"), "{text}");
+}

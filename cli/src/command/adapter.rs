@@ -46,8 +46,8 @@ struct CommonArgs {
 enum PlatformArgs {
     /// A directory of YAML: services, endpoints, Istio's ServiceEntry and WorkloadEntry
     Files(FilesArgs),
-    /// Consul: the catalogue and health of one datacenter, by blocking queries
-    Consul(Box<ConsulArgs>),
+    /// A Consul datacenter: services, health, tags and meta
+    Consul(ConsulArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,26 +64,32 @@ struct FilesArgs {
 
 #[derive(Debug, clap::Args)]
 struct ConsulArgs {
-    /// The agent's or a server's address [default: http://127.0.0.1:8500]
-    #[arg(long, env = "WEFT_CONSUL_ADDRESS", value_name = "URL")]
+    /// Address of the agent or a server [default: http://127.0.0.1:8500]
+    #[arg(long, env = "CONSUL_HTTP_ADDR", value_name = "URL")]
     address: Option<String>,
     /// Datacenter [default: the agent's own]
-    #[arg(long, env = "WEFT_CONSUL_DATACENTER")]
+    #[arg(long)]
     datacenter: Option<String>,
-    /// File that holds the ACL token; a new one in it works at once
-    #[arg(long, env = "WEFT_CONSUL_TOKEN_FILE", value_name = "FILE")]
+    /// File with the ACL token; read anew when it changes
+    #[arg(long, env = "CONSUL_HTTP_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The ACL token, for where there is no file
+    #[arg(long, env = "CONSUL_HTTP_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
     /// PEM file with the CA of Consul's certificate [default: the host's roots]
-    #[arg(long, env = "WEFT_CONSUL_CA_FILE", value_name = "FILE")]
+    #[arg(long, env = "CONSUL_CACERT", value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key, where Consul asks for one
-    #[arg(long, env = "WEFT_CONSUL_CLIENT_CERT_FILE", value_name = "FILE")]
+    /// PEM file with the client's certificate and key
+    #[arg(long, value_name = "FILE")]
     client_cert_file: Option<PathBuf>,
-    /// Let any server answer, not only the leader
-    #[arg(long, env = "WEFT_CONSUL_STALE")]
+    /// Take answers of any server, not only of the leader
+    #[arg(long)]
     stale: bool,
+    /// Oldest answer taken with --stale, in seconds [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    stale_seconds_max: Option<u64>,
     /// Namespace of the mesh that the services are put in [default: default]
-    #[arg(long, env = "WEFT_CONSUL_NAMESPACE")]
+    #[arg(long)]
     namespace: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
@@ -113,9 +119,9 @@ pub fn run(args: AdapterArgs) -> Result<Exit, Failure> {
 impl AdapterArgs {
     fn settings(self) -> Result<AdapterSettings, Failure> {
         let raw = match self.platform {
-            PlatformArgs::Files(args) => args.raw(),
-            PlatformArgs::Consul(args) => args.raw(),
-        }?;
+            PlatformArgs::Files(args) => args.over_file()?,
+            PlatformArgs::Consul(args) => args.over_file()?,
+        };
         raw.check().map_err(|error| {
             Failure::usage("cannot use the settings of the adapter", error.to_string(), SETTINGS_HINT)
         })
@@ -123,78 +129,73 @@ impl AdapterArgs {
 }
 
 impl FilesArgs {
-    fn raw(self) -> Result<RawAdapterSettings, Failure> {
-        let (mut raw, path) = self.common.raw()?;
-        let mut files = match (raw.platform, path) {
-            (RawPlatform::Files(files), _) => files,
-            (RawPlatform::Consul(_), path) => return Err(other_platform(path, "consul")),
+    fn over_file(self) -> Result<RawAdapterSettings, Failure> {
+        let mut raw = file(self.common.config.as_deref())?;
+        let mut files = match raw {
+            Some(RawAdapterSettings { platform: RawPlatform::Files(ref files), .. }) => files.clone(),
+            Some(_) => return Err(other_platform("files")),
+            None => RawFilesSettings::default(),
         };
-        let RawFilesSettings { directory, source, cluster, region, .. } = &mut files;
-        over(directory, self.dir);
-        over(source, self.common.name);
-        over(cluster, self.cluster);
-        over(region, self.common.region);
-        raw.platform = RawPlatform::Files(files);
-        Ok(raw)
+        over(&mut files.directory, self.dir);
+        over(&mut files.source, self.common.name);
+        over(&mut files.cluster, self.cluster);
+        over(&mut files.region, self.common.region);
+        let control_planes = control_planes(raw.take(), self.common.control);
+        Ok(RawAdapterSettings { control_planes, platform: RawPlatform::Files(files) })
     }
 }
 
 impl ConsulArgs {
-    fn raw(self) -> Result<RawAdapterSettings, Failure> {
-        let (mut raw, path) = self.common.raw()?;
-        let mut consul = match (raw.platform, path) {
-            (RawPlatform::Consul(consul), _) => consul,
-            // Without a file the platform is whatever the command says.
-            (RawPlatform::Files(_), None) => Box::<RawConsulSettings>::default(),
-            (RawPlatform::Files(_), path) => return Err(other_platform(path, "files")),
+    fn over_file(self) -> Result<RawAdapterSettings, Failure> {
+        let mut raw = file(self.common.config.as_deref())?;
+        let mut consul = match raw {
+            Some(RawAdapterSettings { platform: RawPlatform::Consul(ref consul), .. }) => consul.clone(),
+            Some(_) => return Err(other_platform("consul")),
+            None => Box::<RawConsulSettings>::default(),
         };
-        over(&mut consul.address, self.address);
+        // Consul's own variable may leave the scheme out.
+        let address =
+            self.address.map(|text| if text.contains("://") { text } else { format!("http://{text}") });
+        over(&mut consul.address, address);
         over(&mut consul.datacenter, self.datacenter);
+        over(&mut consul.token, self.token);
         over(&mut consul.token_file, self.token_file);
         over(&mut consul.ca_file, self.ca_file);
         over(&mut consul.client_cert_file, self.client_cert_file);
         over(&mut consul.stale, self.stale.then_some(true));
+        over(&mut consul.stale_seconds_max, self.stale_seconds_max);
         over(&mut consul.namespace, self.namespace);
         over(&mut consul.source, self.common.name);
         over(&mut consul.region, self.common.region);
-        raw.platform = RawPlatform::Consul(consul);
-        Ok(raw)
+        let control_planes = control_planes(raw.take(), self.common.control);
+        Ok(RawAdapterSettings { control_planes, platform: RawPlatform::Consul(consul) })
     }
 }
 
-impl CommonArgs {
-    /// What the file says, with the control planes of the flags, and the file.
-    fn raw(&self) -> Result<(RawAdapterSettings, Option<PathBuf>), Failure> {
-        let mut raw = file(self.config.as_deref())?;
-        control_planes(&mut raw, self.control.clone());
-        Ok((raw, self.config.clone()))
-    }
-}
-
-fn other_platform(path: Option<PathBuf>, found: &str) -> Failure {
-    let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+fn other_platform(name: &str) -> Failure {
     Failure::usage(
-        format!("cannot use {path}"),
-        format!("its platform is {found}, and the command names another one"),
+        "cannot use the settings of the adapter",
+        format!("the file given by --config is of another platform than {name}"),
         SETTINGS_HINT,
     )
 }
 
-/// What the file says; without one, nothing.
-fn file(path: Option<&Path>) -> Result<RawAdapterSettings, Failure> {
-    let Some(path) = path else { return Ok(RawAdapterSettings::default()) };
+/// What the file says; `None` without one.
+fn file(path: Option<&Path>) -> Result<Option<RawAdapterSettings>, Failure> {
+    let Some(path) = path else { return Ok(None) };
     let read = config::Config::builder().add_source(config::File::from(path)).build();
-    read.and_then(config::Config::try_deserialize).map_err(|error| {
+    read.and_then(config::Config::try_deserialize).map(Some).map_err(|error| {
         Failure::usage(format!("cannot use {}", path.display()), error.to_string(), SETTINGS_HINT)
     })
 }
 
-fn control_planes(raw: &mut RawAdapterSettings, flags: Vec<String>) {
-    if !flags.is_empty() {
-        raw.control_planes = flags;
-    }
-    if raw.control_planes.is_empty() {
-        raw.control_planes = vec![CONTROL_DEFAULT.to_owned()];
+/// Flags beat the file, which beats the default.
+fn control_planes(file: Option<RawAdapterSettings>, flags: Vec<String>) -> Vec<String> {
+    let written = file.map(|file| file.control_planes).unwrap_or_default();
+    match (flags.is_empty(), written.is_empty()) {
+        (false, _) => flags,
+        (true, false) => written,
+        (true, true) => vec![CONTROL_DEFAULT.to_owned()],
     }
 }
 
