@@ -26,6 +26,10 @@ pub struct Cli {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the control plane
+    Control(command::control::ControlArgs),
+    /// Run a proxy: beside a workload, or at the edge
+    Proxy(Box<command::proxy::ProxyArgs>),
     /// Run an adapter, which tells the control plane what a platform runs
     Adapter(command::adapter::AdapterArgs),
     /// Store documents, and wait until every proxy runs them
@@ -41,6 +45,8 @@ pub enum Command {
     Status(command::status::StatusArgs),
     /// Work with the sources that feed the registry
     Source(command::source::SourceArgs),
+    /// Run a whole mesh on this machine
+    Demo(demo::DemoArgs),
     /// One sample application of the demo
     #[command(hide = true)]
     DemoService(demo::service::ServiceArgs),
@@ -69,6 +75,11 @@ mod tests {
 
     #[test]
     fn every_documented_usage_is_taken() {
+        check("weft control --insecure-loopback --data-dir /var/lib/weft", true);
+        check("weft proxy --service web --upstream 127.0.0.1:9001=api:8080", true);
+        check("weft proxy --gateway --label istio=ingressgateway --port 80=8080", true);
+        check("weft demo", true);
+        check("weft demo --script --requests 2000 --keep", true);
         check("weft adapter files --dir facts --control http://127.0.0.1:15010 --name files/a", true);
         check("weft adapter consul --address http://127.0.0.1:8500", true);
         check("weft apply -f routes.yaml", true);
@@ -92,6 +103,9 @@ mod tests {
     #[test]
     fn wrong_usage_is_refused() {
         check("weft", false);
+        check("weft proxy --port 80=8080", false);
+        check("weft proxy --upstream api", false);
+        check("weft demo --requests 2000", false);
         check("weft adapter", false);
         check("weft adapter punchcards", false);
         check("weft apply", false);

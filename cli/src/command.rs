@@ -3,8 +3,10 @@
 pub mod adapter;
 pub mod apply;
 pub mod completion;
+pub mod control;
 pub mod delete;
 pub mod get;
+pub mod proxy;
 pub mod source;
 pub mod status;
 pub mod validate;
@@ -24,6 +26,8 @@ use crate::{
 /// Runs the command.
 pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
+        Command::Control(args) => control::run(args),
+        Command::Proxy(args) => proxy::run(*args),
         Command::Adapter(args) => adapter::run(args),
         Command::Apply(args) => wait_for(apply::run(args)),
         Command::Get(args) => wait_for(get::run(args)),
@@ -31,6 +35,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Validate(args) => wait_for(validate::run(args)),
         Command::Status(args) => wait_for(status::run(args)),
         Command::Source(args) => wait_for(source::run(args)),
+        Command::Demo(args) => wait_for(demo::run(args)),
         Command::DemoService(args) => wait_for(demo::service::run(args)),
         Command::Version(args) => version::run(args),
         Command::Completion(args) => completion::run(args),

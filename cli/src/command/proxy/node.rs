@@ -1,0 +1,96 @@
+//! How a proxy's flags are written: `127.0.0.1:9001=api:80`, `127.0.0.1:15006=127.0.0.1:8080/http`, `80=8080`. Pure.
+
+use std::net::SocketAddr;
+
+use weft_proto::node::{Inbound, Upstream};
+
+/// Reads `ADDRESS=SERVICE[:PORT]`: a local port that leads to a service.
+pub fn upstream(text: &str) -> Result<Upstream, String> {
+    let wrong = |what: &str| format!("{text:?}: {what}; write it like 127.0.0.1:9001=api:80");
+    let (bind, service) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
+    let (service, port) = service_port(service).ok_or_else(|| wrong("the port is no number"))?;
+    if service.is_empty() {
+        return Err(wrong("the service has no name"));
+    }
+    Ok(Upstream { bind: bind.parse().map_err(|_| wrong("no address to listen on"))?, service, port })
+}
+
+/// Reads `ADDRESS=[SERVICE[:PORT]@]ADDRESS[/PROTOCOL]`: a port that the mesh reaches the workload by. Without a service
+/// it is the workload's own, which the caller fills in.
+pub fn inbound(text: &str) -> Result<Inbound, String> {
+    let wrong = |what: &str| format!("{text:?}: {what}; write it like 127.0.0.1:15006=127.0.0.1:8080/http");
+    let (bind, rest) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
+    let (service, rest) = rest.split_once('@').unwrap_or(("", rest));
+    let (app, protocol) = rest.split_once('/').unwrap_or((rest, ""));
+    if !["", "http", "http2", "grpc", "tcp"].contains(&protocol) {
+        return Err(wrong("the protocol is none of http, http2, grpc, tcp"));
+    }
+    let (service, port) = service_port(service).ok_or_else(|| wrong("the port is no number"))?;
+    let address = |part: &str, what| part.parse::<SocketAddr>().map_err(|_| wrong(what));
+    Ok(Inbound {
+        bind: address(bind, "no address to listen on")?,
+        service,
+        port,
+        app: address(app, "no address of the workload")?,
+        protocol: protocol.to_owned(),
+    })
+}
+
+/// Reads `PORT=PORT`: a gateway's port and the one that is really bound.
+pub fn gateway_port(text: &str) -> Result<(u16, u16), String> {
+    let port = |part: &str| part.parse::<u16>().ok().filter(|port| *port > 0);
+    text.split_once('=')
+        .and_then(|(from, to)| Some((port(from)?, port(to)?)))
+        .ok_or_else(|| format!("{text:?} is no pair of ports; write it like 80=8080"))
+}
+
+/// Reads `KEY=VALUE`.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is no label; write it like version=v1")),
+    }
+}
+
+/// `api:80` or `api`; port 0 is the service's first.
+fn service_port(text: &str) -> Option<(String, u16)> {
+    match text.rsplit_once(':') {
+        None => Some((text.to_owned(), 0)),
+        Some((service, port)) => Some((service.to_owned(), port.parse().ok()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_names_a_port_and_a_service() {
+        let read = upstream("127.0.0.1:9001=api:80").unwrap();
+        assert_eq!((read.bind.port(), read.service.as_str(), read.port), (9001, "api", 80));
+        assert_eq!(upstream("127.0.0.1:9001=api.shop").unwrap().port, 0);
+        for wrong in ["", "127.0.0.1:9001", "9001=api", "127.0.0.1:9001=", "127.0.0.1:9001=api:x"] {
+            assert!(upstream(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_inbound_port_leads_to_the_workload() {
+        let read = inbound("127.0.0.1:15006=127.0.0.1:8080/http").unwrap();
+        assert_eq!((read.bind.port(), read.app.port(), read.protocol.as_str()), (15006, 8080, "http"));
+        assert_eq!(read.service, "");
+        let other = inbound("[::1]:15006=db:5432@[::1]:5432").unwrap();
+        assert_eq!((other.service.as_str(), other.port, other.protocol.as_str()), ("db", 5432, ""));
+        for wrong in ["", "127.0.0.1:1", "127.0.0.1:1=8080", "127.0.0.1:1=127.0.0.1:2/smtp"] {
+            assert!(inbound(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn gateway_ports_and_labels_are_pairs() {
+        assert_eq!(gateway_port("80=8080"), Ok((80, 8080)));
+        assert!(gateway_port("80").is_err() && gateway_port("80=0").is_err());
+        assert_eq!(label("version=v1"), Ok(("version".to_owned(), "v1".to_owned())));
+        assert!(label("=x").is_err() && label("x").is_err());
+    }
+}
