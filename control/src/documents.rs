@@ -21,6 +21,7 @@ mod values;
 mod virtual_service;
 
 pub use check::check;
+pub(crate) use check::gateway_name;
 
 pub use destination_rule::{
     DestinationRule, HttpPool, Keepalive, LoadBalancer, Subset, TcpPool, TrafficPolicy,

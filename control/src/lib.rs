@@ -2,6 +2,7 @@
 pub mod admin;
 pub mod ads;
 pub mod app;
+pub mod compile;
 pub mod documents;
 pub mod model;
 pub mod registry;

@@ -1,0 +1,230 @@
+//! Route tables.
+
+use std::sync::Arc;
+
+use weft_proto::xds::envoy::{
+    config::{
+        core::v3::{
+            DataSource, HeaderValue, HeaderValueOption, data_source::Specifier,
+            header_value_option::HeaderAppendAction,
+        },
+        route::v3::{
+            self as api, DirectResponseAction, HeaderMatcher, QueryParameterMatcher, RedirectAction,
+            RetryPolicy, RouteAction, RouteConfiguration, RouteMatch, WeightedCluster,
+            header_matcher::HeaderMatchSpecifier,
+            query_parameter_matcher::QueryParameterMatchSpecifier,
+            redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
+            retry_policy::RetryBackOff,
+            route::Action as EncodedAction,
+            route_action::{ClusterSpecifier, HostRewriteSpecifier},
+            route_match::PathSpecifier,
+            weighted_cluster::ClusterWeight,
+        },
+    },
+    r#type::matcher::v3::{
+        RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern,
+    },
+};
+
+use super::{duration, flag, number};
+use crate::{
+    compile::ir::{
+        Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, RouteConfig, VirtualHost, Weighted,
+    },
+    documents::{HeaderChanges, StringMatch},
+};
+
+/// A route table.
+pub(crate) fn route_config(table: &RouteConfig) -> RouteConfiguration {
+    RouteConfiguration {
+        name: table.name.to_string(),
+        virtual_hosts: table.hosts.iter().map(virtual_host).collect(),
+        // A route may name a cluster that is not there yet: it answers 503, and the rest of the table serves.
+        validate_clusters: flag(false),
+        ..Default::default()
+    }
+}
+
+fn virtual_host(host: &VirtualHost) -> api::VirtualHost {
+    api::VirtualHost {
+        name: host.name.to_string(),
+        domains: host.domains.iter().map(ToString::to_string).collect(),
+        routes: host.routes.iter().map(route).collect(),
+        ..Default::default()
+    }
+}
+
+fn route(route: &Route) -> api::Route {
+    let (request, response) = (&route.headers.request, &route.headers.response);
+    api::Route {
+        name: route.name.to_string(),
+        r#match: Some(route_match(&route.matches)),
+        request_headers_to_add: added(request),
+        request_headers_to_remove: removed(request),
+        response_headers_to_add: added(response),
+        response_headers_to_remove: removed(response),
+        action: Some(match &route.action {
+            Action::Forward(to) => EncodedAction::Route(forward(to)),
+            Action::Redirect(to) => EncodedAction::Redirect(redirect(to)),
+            Action::Direct { status, body } => EncodedAction::DirectResponse(DirectResponseAction {
+                status: (*status).into(),
+                body: (!body.is_empty()).then(|| DataSource {
+                    specifier: Some(Specifier::InlineString(body.to_string())),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+        }),
+        ..Default::default()
+    }
+}
+
+fn added(changes: &HeaderChanges) -> Vec<HeaderValueOption> {
+    let option = |(name, value): &(Arc<str>, Arc<str>), action: HeaderAppendAction| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.to_string(),
+            // A % would begin one of Envoy's substitutions.
+            value: value.replace('%', "%%"),
+            ..Default::default()
+        }),
+        append_action: action.into(),
+        keep_empty_value: true,
+        ..Default::default()
+    };
+    let set = changes.set.iter().map(|pair| option(pair, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = changes.add.iter().map(|pair| option(pair, HeaderAppendAction::AppendIfExistsOrAdd));
+    set.chain(add).collect()
+}
+
+fn removed(changes: &HeaderChanges) -> Vec<String> {
+    changes.remove.iter().map(ToString::to_string).collect()
+}
+
+fn route_match(found: &Match) -> RouteMatch {
+    let path = match &found.path {
+        None => PathSpecifier::Prefix("/".to_owned()),
+        Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.to_string()),
+        Some(StringMatch::Prefix(path)) => PathSpecifier::Prefix(path.to_string()),
+        Some(StringMatch::Regex(regex)) => PathSpecifier::SafeRegex(self::regex(regex)),
+    };
+    let parameter = |(name, value): &(Arc<str>, Option<StringMatch>)| QueryParameterMatcher {
+        name: name.to_string(),
+        query_parameter_match_specifier: Some(match value {
+            Some(value) => QueryParameterMatchSpecifier::StringMatch(string_match(value)),
+            None => QueryParameterMatchSpecifier::PresentMatch(true),
+        }),
+    };
+    let case_matters = !found.ignore_case || matches!(found.path, Some(StringMatch::Regex(_)));
+    RouteMatch {
+        path_specifier: Some(path),
+        case_sensitive: flag(case_matters),
+        headers: found.headers.iter().map(header_match).collect(),
+        query_parameters: found.query.iter().map(parameter).collect(),
+        ..Default::default()
+    }
+}
+
+fn header_match(header: &HeaderMatch) -> HeaderMatcher {
+    HeaderMatcher {
+        name: header.name.to_string(),
+        invert_match: header.invert,
+        // "Does not have this value" holds for a request without the header.
+        treat_missing_header_as_empty: header.invert && header.value.is_some(),
+        header_match_specifier: Some(match &header.value {
+            Some(value) => HeaderMatchSpecifier::StringMatch(string_match(value)),
+            None => HeaderMatchSpecifier::PresentMatch(true),
+        }),
+    }
+}
+
+fn string_match(value: &StringMatch) -> StringMatcher {
+    let pattern = match value {
+        StringMatch::Exact(text) => MatchPattern::Exact(text.to_string()),
+        // An empty prefix holds for every value, but Envoy wants at least one byte.
+        StringMatch::Prefix(text) if text.is_empty() => MatchPattern::SafeRegex(regex(".*")),
+        StringMatch::Prefix(text) => MatchPattern::Prefix(text.to_string()),
+        StringMatch::Regex(text) => MatchPattern::SafeRegex(regex(text)),
+    };
+    StringMatcher { match_pattern: Some(pattern), ..Default::default() }
+}
+
+fn regex(text: &str) -> RegexMatcher {
+    RegexMatcher { regex: text.to_owned(), ..Default::default() }
+}
+
+fn forward(to: &Forward) -> RouteAction {
+    let plain = |weighted: &Weighted| weighted.headers == Default::default();
+    let cluster = match to.clusters.as_slice() {
+        [only] if plain(only) => ClusterSpecifier::Cluster(only.cluster.to_string()),
+        several => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: several.iter().map(weighted).collect(),
+            ..Default::default()
+        }),
+    };
+    RouteAction {
+        cluster_specifier: Some(cluster),
+        timeout: duration(to.timeout),
+        retry_policy: to.retry.as_ref().map(retry),
+        prefix_rewrite: to.prefix_rewrite.as_deref().unwrap_or_default().to_owned(),
+        regex_rewrite: to.regex_rewrite.as_ref().map(|(pattern, substitution)| RegexMatchAndSubstitute {
+            pattern: Some(regex(pattern)),
+            substitution: substitution.to_string(),
+        }),
+        host_rewrite_specifier: to
+            .host_rewrite
+            .as_ref()
+            .map(|host| HostRewriteSpecifier::HostRewriteLiteral(host.to_string())),
+        ..Default::default()
+    }
+}
+
+fn weighted(weighted: &Weighted) -> ClusterWeight {
+    let (request, response) = (&weighted.headers.request, &weighted.headers.response);
+    ClusterWeight {
+        name: weighted.cluster.to_string(),
+        weight: number(weighted.weight),
+        request_headers_to_add: added(request),
+        request_headers_to_remove: removed(request),
+        response_headers_to_add: added(response),
+        response_headers_to_remove: removed(response),
+        ..Default::default()
+    }
+}
+
+fn retry(retry: &Retry) -> RetryPolicy {
+    RetryPolicy {
+        retry_on: retry.on.to_string(),
+        num_retries: number(retry.retries),
+        per_try_timeout: retry.per_try_timeout.and_then(duration),
+        retriable_status_codes: retry.statuses.clone(),
+        retry_back_off: retry
+            .backoff
+            .filter(|backoff| !backoff.is_zero())
+            .map(|backoff| RetryBackOff { base_interval: duration(backoff), max_interval: None }),
+        ..Default::default()
+    }
+}
+
+fn redirect(to: &Redirect) -> RedirectAction {
+    let code = match to.code {
+        302 => RedirectResponseCode::Found,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => RedirectResponseCode::MovedPermanently,
+    };
+    RedirectAction {
+        host_redirect: to.host.as_deref().unwrap_or_default().to_owned(),
+        port_redirect: to.port.unwrap_or_default().into(),
+        response_code: code.into(),
+        scheme_rewrite_specifier: to
+            .scheme
+            .as_ref()
+            .map(|scheme| SchemeRewriteSpecifier::SchemeRedirect(scheme.to_string())),
+        path_rewrite_specifier: to
+            .path
+            .as_ref()
+            .map(|path| PathRewriteSpecifier::PathRedirect(path.to_string())),
+        ..Default::default()
+    }
+}

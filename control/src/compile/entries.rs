@@ -1,0 +1,100 @@
+//! Service entries become services, beside those that platforms register.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    documents::{Document, EntryEndpoint, EntryResolution, ServiceEntry},
+    model::{Endpoint, Health, Locality, Mesh, Resolution, Service, ServiceKey},
+};
+
+/// The services of an entry, one for each host. NONE without a captured address to go to is resolved by name.
+pub(crate) fn services(document: &Document, entry: &ServiceEntry, mesh: &Mesh) -> Vec<Service> {
+    let resolution = match entry.resolution {
+        EntryResolution::Static => Resolution::Static,
+        EntryResolution::Dns | EntryResolution::None => Resolution::Dns,
+    };
+    let service = |host: &Arc<str>| {
+        let mut endpoints: Vec<Endpoint> = entry
+            .endpoints
+            .iter()
+            .enumerate()
+            .map(|(i, given)| endpoint(document, entry, i, given))
+            .collect();
+        if let Some(selector) = &entry.selector {
+            endpoints.extend(selected(document, entry, selector, mesh));
+        } else if endpoints.is_empty() && resolution == Resolution::Dns {
+            endpoints.push(by_name(document, entry, host));
+        }
+        Service {
+            key: ServiceKey { namespace: document.namespace.clone(), name: host.clone() },
+            host: host.clone(),
+            hosts: vec![host.clone()],
+            ports: entry.ports.iter().map(|port| port.port.clone()).collect(),
+            resolution: if entry.selector.is_some() { Resolution::Static } else { resolution },
+            virtual_ip: entry.addresses.iter().find_map(|address| address.text.parse().ok()),
+            endpoints: Arc::new(endpoints.into_iter().map(|e| (e.id.clone(), Arc::new(e))).collect()),
+            sources: vec![document.key()],
+            conflicts: Vec::new(),
+        }
+    };
+    entry.hosts.iter().map(|host| service(&host.text)).collect()
+}
+
+/// What endpoints listen on, by port name.
+fn ports(entry: &ServiceEntry, given: &BTreeMap<Arc<str>, u16>) -> BTreeMap<Arc<str>, u16> {
+    let number = |port: &crate::documents::EntryPort| {
+        given.get(&port.port.name).copied().or(port.target).unwrap_or(port.port.number)
+    };
+    entry.ports.iter().map(|port| (port.port.name.clone(), number(port))).collect()
+}
+
+fn endpoint(document: &Document, entry: &ServiceEntry, index: usize, given: &EntryEndpoint) -> Endpoint {
+    let mut parts = given.locality.splitn(3, '/').map(Arc::<str>::from);
+    let mut part = || parts.next().unwrap_or_default();
+    Endpoint {
+        id: format!("{}/{index}", document.key()).into(),
+        address: given.address.text.clone(),
+        ports: ports(entry, &given.ports),
+        weight: given.weight,
+        health: Health::Healthy,
+        locality: Locality { region: part(), zone: part(), subzone: part() },
+        labels: given.labels.clone(),
+        identity: "".into(),
+        workload: "".into(),
+        cluster: "".into(),
+        mtls: false,
+        stale: false,
+    }
+}
+
+fn by_name(document: &Document, entry: &ServiceEntry, host: &Arc<str>) -> Endpoint {
+    Endpoint {
+        id: format!("{}/{host}", document.key()).into(),
+        address: host.clone(),
+        ports: ports(entry, &BTreeMap::new()),
+        weight: 1,
+        health: Health::Healthy,
+        locality: Locality::default(),
+        labels: BTreeMap::new(),
+        identity: "".into(),
+        workload: "".into(),
+        cluster: "".into(),
+        mtls: false,
+        stale: false,
+    }
+}
+
+/// Registered endpoints of the document's namespace that have the labels.
+fn selected(
+    document: &Document,
+    entry: &ServiceEntry,
+    selector: &BTreeMap<Arc<str>, Arc<str>>,
+    mesh: &Mesh,
+) -> Vec<Endpoint> {
+    let near = mesh.services.values().filter(|service| service.key.namespace == document.namespace);
+    let fits = |endpoint: &&Arc<Endpoint>| {
+        selector.iter().all(|(name, value)| endpoint.labels.get(name) == Some(value))
+    };
+    let found = near.flat_map(|service| service.endpoints.values().filter(fits));
+    found.map(|found| Endpoint { ports: ports(entry, &found.ports), ..(**found).clone() }).collect()
+}

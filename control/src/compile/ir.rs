@@ -1,0 +1,207 @@
+//! What compile decides, as plain ordered values: what is equal here is equal on the wire, and hashes alike. `encode`
+//! turns it into protobuf, whose maps have no order.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    documents::{HeaderOperations, HttpPool, LoadBalancer, StringMatch, TcpPool},
+    model::{Health, Locality},
+};
+
+/// The version of a value: its hash under fixed keys.
+pub(crate) fn version<T: Hash>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Cluster {
+    pub(crate) name: Arc<str>,
+    /// The service it belongs to, for metrics; none for the workload's own ports.
+    pub(crate) service: Option<ServiceName>,
+    pub(crate) discovery: Discovery,
+    pub(crate) balancer: LoadBalancer,
+    /// None is bytes.
+    pub(crate) http: Option<HttpVersion>,
+    pub(crate) tcp: TcpPool,
+    pub(crate) pool: HttpPool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ServiceName {
+    pub(crate) host: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Discovery {
+    /// Endpoints come over the stream under the cluster's name.
+    Eds,
+    /// Names, resolved by the proxy.
+    Dns(Endpoints),
+    /// Fixed addresses.
+    Static(Endpoints),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum HttpVersion {
+    Http1,
+    Http2,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Endpoints {
+    pub(crate) cluster: Arc<str>,
+    /// Sorted by locality.
+    pub(crate) localities: Vec<(Locality, Vec<Endpoint>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Endpoint {
+    pub(crate) address: Arc<str>,
+    pub(crate) port: u16,
+    pub(crate) weight: u32,
+    pub(crate) health: Health,
+    /// Istio's form: `name;namespace;canonical-service;canonical-revision;cluster`.
+    pub(crate) workload: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RouteConfig {
+    pub(crate) name: Arc<str>,
+    pub(crate) hosts: Vec<VirtualHost>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct VirtualHost {
+    pub(crate) name: Arc<str>,
+    pub(crate) domains: Vec<Arc<str>>,
+    pub(crate) routes: Arc<[Route]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Route {
+    pub(crate) name: Arc<str>,
+    pub(crate) matches: Match,
+    pub(crate) action: Action,
+    pub(crate) headers: HeaderOperations,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Match {
+    /// None is every path.
+    pub(crate) path: Option<StringMatch>,
+    pub(crate) ignore_case: bool,
+    pub(crate) headers: Vec<HeaderMatch>,
+    pub(crate) query: Vec<(Arc<str>, Option<StringMatch>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HeaderMatch {
+    pub(crate) name: Arc<str>,
+    /// None is presence.
+    pub(crate) value: Option<StringMatch>,
+    pub(crate) invert: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    Forward(Forward),
+    Redirect(Redirect),
+    Direct { status: u16, body: Arc<str> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Forward {
+    /// At least one; the weights sum above zero.
+    pub(crate) clusters: Vec<Weighted>,
+    /// Zero is no limit.
+    pub(crate) timeout: Duration,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) prefix_rewrite: Option<Arc<str>>,
+    pub(crate) regex_rewrite: Option<(Arc<str>, Arc<str>)>,
+    pub(crate) host_rewrite: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Weighted {
+    pub(crate) cluster: Arc<str>,
+    pub(crate) weight: u32,
+    pub(crate) headers: HeaderOperations,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Retry {
+    pub(crate) on: Arc<str>,
+    pub(crate) statuses: Vec<u32>,
+    pub(crate) retries: u32,
+    pub(crate) per_try_timeout: Option<Duration>,
+    pub(crate) backoff: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Redirect {
+    pub(crate) path: Option<Arc<str>>,
+    pub(crate) host: Option<Arc<str>>,
+    pub(crate) scheme: Option<Arc<str>>,
+    pub(crate) port: Option<u16>,
+    pub(crate) code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Listener {
+    pub(crate) name: Arc<str>,
+    pub(crate) bind: SocketAddr,
+    pub(crate) direction: Direction,
+    pub(crate) serves: Serves,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
+    Gateway,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Serves {
+    /// HTTP, routed by a named table.
+    Named(Arc<str>),
+    /// HTTP, routed by a table of its own.
+    Inline(RouteConfig),
+    /// Bytes.
+    Tcp { cluster: Arc<str>, idle_timeout: Option<Duration> },
+}
+
+impl RouteConfig {
+    /// Every cluster that it can send to.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let routes = self.hosts.iter().flat_map(|host| host.routes.iter());
+        let forwards = routes.filter_map(|route| match &route.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Redirect(_) | Action::Direct { .. } => None,
+        });
+        forwards.flat_map(|forward| forward.clusters.iter().map(|weighted| &weighted.cluster))
+    }
+}
+
+impl Forward {
+    /// To one cluster, unchanged.
+    pub(crate) fn plain(cluster: Arc<str>, retry: Option<Retry>) -> Self {
+        Self {
+            clusters: vec![Weighted { cluster, weight: 1, headers: HeaderOperations::default() }],
+            timeout: Duration::ZERO,
+            retry,
+            prefix_rewrite: None,
+            regex_rewrite: None,
+            host_rewrite: None,
+        }
+    }
+}

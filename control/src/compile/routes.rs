@@ -1,0 +1,175 @@
+//! Virtual services become routes. Which rules apply to a host is decided in `compile`; here they are translated.
+
+use std::{sync::Arc, time::Duration};
+
+use weft_proto::node::cluster_name;
+
+use super::{
+    ir::{Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, Weighted},
+    tables::Services,
+};
+use crate::documents::{
+    Destination, Document, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Retries, StringMatch,
+    VirtualService, gateway_name, hosts::Hosts,
+};
+
+/// What is safe to repeat whatever the request: none of these can have reached the service.
+const SAFE_RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
+const DEFAULT_RETRIES: u32 = 2;
+
+/// The retries of a route that says nothing about them.
+pub(crate) fn default_retry() -> Option<Retry> {
+    Some(Retry {
+        on: SAFE_RETRY_ON.into(),
+        statuses: Vec::new(),
+        retries: DEFAULT_RETRIES,
+        per_try_timeout: None,
+        backoff: None,
+    })
+}
+
+/// Where rules are looked at from.
+pub(crate) struct View<'a> {
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) services: &'a Services,
+    /// `mesh`, or `namespace/name` of a gateway.
+    pub(crate) gateway: &'a str,
+    /// The port that the client uses.
+    pub(crate) port: u16,
+}
+
+impl View<'_> {
+    /// The routes of a virtual service, up to the first that takes every request.
+    pub(crate) fn routes(&self, document: &Document, service: &VirtualService) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for rule in &service.http {
+            let empty = [HttpMatch::default()];
+            let matches = if rule.matches.is_empty() { &empty[..] } else { &rule.matches[..] };
+            for found in matches.iter().filter(|found| self.concerns(document, found)) {
+                let route = self.route(document, rule, found);
+                let last = route.matches == Match::default();
+                routes.push(route);
+                if last {
+                    return routes;
+                }
+            }
+        }
+        routes
+    }
+
+    fn concerns(&self, document: &Document, found: &HttpMatch) -> bool {
+        let named = |gateway: &str| gateway_name(gateway, &document.namespace) == self.gateway;
+        found.port.is_none_or(|port| port == self.port)
+            && (found.gateways.is_empty() || found.gateways.iter().any(|gateway| named(&gateway.text)))
+    }
+
+    fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Route {
+        let action = match &rule.action {
+            HttpAction::Route(destinations) => Action::Forward(self.forward(document, rule, destinations)),
+            HttpAction::Redirect(redirect) => Action::Redirect(Redirect {
+                path: redirect.uri.clone(),
+                host: redirect.authority.clone(),
+                scheme: redirect.scheme.clone(),
+                port: redirect.port,
+                code: redirect.code,
+            }),
+            HttpAction::Direct(direct) => Action::Direct { status: direct.status, body: direct.body.clone() },
+        };
+        let name = match (rule.name.is_empty(), found.name.is_empty()) {
+            (false, false) => format!("{}.{}", rule.name, found.name).into(),
+            (true, _) => found.name.clone(),
+            (_, true) => rule.name.clone(),
+        };
+        Route { name, matches: matches(found), action, headers: rule.headers.clone() }
+    }
+
+    fn forward(&self, document: &Document, rule: &HttpRoute, destinations: &[Destination]) -> Forward {
+        let rewrite = rule.rewrite.clone().unwrap_or_default();
+        let weighted = |destination: &Destination| Weighted {
+            cluster: self.cluster(document, destination),
+            weight: destination.weight,
+            headers: destination.headers.clone(),
+        };
+        Forward {
+            clusters: destinations.iter().filter(|to| to.weight > 0).map(weighted).collect(),
+            timeout: rule.timeout.unwrap_or(Duration::ZERO),
+            retry: rule.retries.as_ref().map_or_else(default_retry, retry),
+            prefix_rewrite: rewrite.uri,
+            regex_rewrite: rewrite.uri_regex,
+            host_rewrite: rewrite.authority,
+        }
+    }
+
+    /// The destination's port, else the service's only port, else the port that the client used.
+    fn cluster(&self, document: &Document, destination: &Destination) -> Arc<str> {
+        let host = &destination.host.text;
+        let service = self.hosts.find(host, &document.namespace).and_then(|key| self.services.get(key));
+        let only = match service.map(|service| service.ports.as_slice()) {
+            Some([only]) => Some(only.number),
+            _ => None,
+        };
+        let port = destination.port.or(only).unwrap_or(self.port);
+        let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
+        let canonical = self.hosts.canonical(host, &document.namespace);
+        cluster_name(port, subset, &canonical).into()
+    }
+}
+
+/// Whether a virtual service belongs to a gateway (`mesh` or `namespace/name`).
+pub(crate) fn belongs(document: &Document, service: &VirtualService, gateway: &str) -> bool {
+    if service.gateways.is_empty() {
+        return gateway == MESH_GATEWAY;
+    }
+    service.gateways.iter().any(|named| gateway_name(&named.text, &document.namespace) == gateway)
+}
+
+fn matches(found: &HttpMatch) -> Match {
+    let mut headers = Vec::new();
+    let pseudo = [(":scheme", &found.scheme), (":method", &found.method), (":authority", &found.authority)];
+    for (name, value) in pseudo {
+        if let Some(value) = value {
+            headers.push(HeaderMatch { name: name.into(), value: Some(value.clone()), invert: false });
+        }
+    }
+    let mut push = |list: &[(Arc<str>, Option<StringMatch>)], invert| {
+        let header = |(name, value): &(Arc<str>, Option<StringMatch>)| HeaderMatch {
+            name: name.clone(),
+            value: value.clone(),
+            invert,
+        };
+        headers.extend(list.iter().map(header));
+    };
+    push(&found.headers, false);
+    push(&found.without_headers, true);
+    let everything = |path: &StringMatch| matches!(path, StringMatch::Prefix(prefix) if &**prefix == "/");
+    Match {
+        path: found.uri.clone().filter(|path| !everything(path)),
+        ignore_case: found.ignore_uri_case && found.uri.is_some(),
+        headers,
+        query: found.query_params.clone(),
+    }
+}
+
+fn retry(retries: &Retries) -> Option<Retry> {
+    if retries.attempts == 0 {
+        return None;
+    }
+    let text = retries.retry_on.as_deref().unwrap_or(SAFE_RETRY_ON);
+    let (mut words, mut statuses) = (Vec::new(), Vec::new());
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word.parse() {
+            Ok(status) => statuses.push(status),
+            Err(_) => words.push(word),
+        }
+    }
+    if !statuses.is_empty() && !words.contains(&"retriable-status-codes") {
+        words.push("retriable-status-codes");
+    }
+    Some(Retry {
+        on: words.join(",").into(),
+        statuses,
+        retries: retries.attempts,
+        per_try_timeout: retries.per_try_timeout,
+        backoff: retries.backoff,
+    })
+}

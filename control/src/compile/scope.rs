@@ -1,0 +1,229 @@
+//! What one proxy receives: its listeners, the tables that they name, and the clusters that those can reach.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use prost::Message;
+use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
+
+use super::{
+    World, encode,
+    ir::{
+        Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, RouteConfig, Serves,
+        VirtualHost, version,
+    },
+    routes::{self, View},
+    tables::{self, OUTBOUND_HTTP},
+};
+use crate::{
+    documents::{Document, Gateway, LoadBalancer, Server, hosts::host_matches},
+    model::{Health, Locality, Port, Protocol, Service},
+    resource::{Kind, Resource, ResourceSet},
+};
+
+/// Compiles the resources of a node.
+pub(crate) fn resources(world: &World, node: &NodeMetadata) -> ResourceSet {
+    let mut scope = Scope { world, node, set: ResourceSet::default(), clusters: BTreeSet::new() };
+    node.upstreams.iter().for_each(|upstream| scope.upstream(upstream));
+    node.inbound.iter().for_each(|inbound| scope.inbound(inbound));
+    if node.role == Role::Gateway {
+        scope.gateways();
+    }
+    match node.outbound_http {
+        Some(bind) => scope.outbound_http(bind),
+        None => scope.reachable_clusters(),
+    }
+    scope.set
+}
+
+struct Scope<'a> {
+    world: &'a World,
+    node: &'a NodeMetadata,
+    set: ResourceSet,
+    /// Clusters that something names.
+    clusters: BTreeSet<Arc<str>>,
+}
+
+impl Scope<'_> {
+    fn listener(&mut self, listener: &Listener, documents: Vec<Arc<str>>) {
+        let resource = Resource {
+            name: listener.name.clone(),
+            version: version(listener),
+            bytes: encode::listener::listener(listener).encode_to_vec().into(),
+            documents: documents.into(),
+        };
+        self.set.insert(Kind::Listener, Arc::new(resource));
+    }
+
+    fn outbound_http(&mut self, bind: SocketAddr) {
+        let (world, namespace) = (self.world, &self.node.namespace);
+        let table = world.tables.by_host(namespace, &world.services, &world.hosts);
+        self.set.insert(Kind::Routes, table);
+        let serves = Serves::Named(OUTBOUND_HTTP.into());
+        let listener = Listener { name: OUTBOUND_HTTP.into(), bind, direction: Direction::Outbound, serves };
+        self.listener(&listener, Vec::new());
+        for compiled in world.compiled.values() {
+            compiled.insert_into(&mut self.set);
+        }
+    }
+
+    /// The service and port that a node names; port 0 is the first.
+    fn port(&self, service: &str, port: u16) -> Option<(&Arc<Service>, &Port)> {
+        let key = self.world.hosts.find(service, &self.node.namespace)?;
+        let service = self.world.services.get(key)?;
+        let named = |known: &&Port| port == 0 || known.number == port;
+        Some((service, service.ports.iter().find(named)?))
+    }
+
+    /// A service that is not known yet gets its listener when it appears.
+    fn upstream(&mut self, upstream: &Upstream) {
+        let Some((service, port)) = self.port(&upstream.service, upstream.port) else { return };
+        let (key, number, http) = (service.key.clone(), port.number, port.protocol.is_http());
+        let name: Arc<str> = cluster_name(number, "", &service.host).into();
+        self.clusters.insert(name.clone());
+        let serves = if http {
+            let Some(table) = self.world.tables.of_port(&key, number) else { return };
+            self.set.insert(Kind::Routes, table.resource.clone());
+            self.clusters.extend(table.clusters.iter().cloned());
+            Serves::Named(name)
+        } else {
+            Serves::Tcp { cluster: name, idle_timeout: self.world.tcp_idle_timeout(&key) }
+        };
+        let name = format!("upstream|{}", upstream.bind).into();
+        let listener = Listener { name, bind: upstream.bind, direction: Direction::Outbound, serves };
+        self.listener(&listener, Vec::new());
+    }
+
+    fn inbound(&mut self, inbound: &Inbound) {
+        let known = self.port(&inbound.service, inbound.port);
+        let (host, number) = match known {
+            Some((service, port)) => (service.host.clone(), port.number),
+            None => (inbound.service.as_str().into(), inbound.port),
+        };
+        let protocol = match inbound.protocol.as_str() {
+            "http" => Protocol::Http,
+            "http2" => Protocol::Http2,
+            "grpc" => Protocol::Grpc,
+            "" => known.map_or(Protocol::Tcp, |(_, port)| port.protocol),
+            _ => Protocol::Tcp,
+        };
+        let http = match protocol {
+            Protocol::Http => Some(HttpVersion::Http1),
+            Protocol::Http2 | Protocol::Grpc => Some(HttpVersion::Http2),
+            Protocol::Tcp | Protocol::Tls => None,
+        };
+        let name: Arc<str> = format!("inbound|{number}||{host}").into();
+        let app = Endpoint {
+            address: inbound.app.ip().to_string().into(),
+            port: inbound.app.port(),
+            weight: 1,
+            health: Health::Healthy,
+            workload: "".into(),
+        };
+        let endpoints =
+            Endpoints { cluster: name.clone(), localities: vec![(Locality::default(), vec![app])] };
+        let cluster = Cluster {
+            name: name.clone(),
+            service: known.map(|(service, _)| super::ir::ServiceName {
+                host: service.host.clone(),
+                name: service.key.name.clone(),
+                namespace: service.key.namespace.clone(),
+            }),
+            discovery: Discovery::Static(endpoints),
+            balancer: LoadBalancer::RoundRobin,
+            http,
+            tcp: Default::default(),
+            pool: Default::default(),
+        };
+        self.set.insert(Kind::Cluster, super::cluster_resource(&cluster, Arc::new([])));
+        let serves = match http {
+            None => Serves::Tcp { cluster: name, idle_timeout: None },
+            Some(_) => Serves::Inline(inbound_table(name)),
+        };
+        let name = format!("inbound|{}", inbound.bind).into();
+        let listener = Listener { name, bind: inbound.bind, direction: Direction::Inbound, serves };
+        self.listener(&listener, Vec::new());
+    }
+
+    fn gateways(&mut self) {
+        let world = self.world;
+        let mut ports: BTreeMap<u16, Vec<(&Arc<Document>, &Server)>> = BTreeMap::new();
+        for (document, gateway) in world.documents.gateways().filter(|(_, gateway)| self.selected(gateway)) {
+            for server in &gateway.servers {
+                ports.entry(server.port).or_default().push((document, server));
+            }
+        }
+        let ip = self.node.gateway_bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        for (port, servers) in ports {
+            let (table, documents) = self.gateway_table(port, &servers);
+            self.clusters.extend(table.clusters().cloned());
+            let name = table.name.clone();
+            self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
+            let bind = SocketAddr::new(ip, self.node.gateway_ports.get(&port).copied().unwrap_or(port));
+            let serves = Serves::Named(name.clone());
+            self.listener(&Listener { name, bind, direction: Direction::Gateway, serves }, documents);
+        }
+    }
+
+    fn selected(&self, gateway: &Gateway) -> bool {
+        let labels = &self.node.labels;
+        gateway.selector.iter().all(|(name, value)| labels.get(&**name).is_some_and(|has| **has == **value))
+    }
+
+    fn gateway_table(
+        &self,
+        port: u16,
+        servers: &[(&Arc<Document>, &Server)],
+    ) -> (RouteConfig, Vec<Arc<str>>) {
+        let world = self.world;
+        let (mut taken, mut documents, mut hosts) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for (gateway_document, server) in servers {
+            documents.insert(gateway_document.key());
+            let gateway = format!("{}/{}", gateway_document.namespace, gateway_document.name);
+            let view = View { hosts: &world.hosts, services: &world.services, gateway: &gateway, port };
+            let rules = world.documents.virtual_services();
+            for (document, rule) in rules.filter(|(document, rule)| routes::belongs(document, rule, &gateway))
+            {
+                let both = |host: &Arc<str>| server.hosts.iter().find_map(|of| narrower(&of.text, host));
+                let served = rule.hosts.iter().filter_map(|host| both(&host.text));
+                let domains: Vec<Arc<str>> = served
+                    .flat_map(|host| tables::domains(&host))
+                    .filter(|domain| taken.insert(domain.clone()))
+                    .collect();
+                if let Some(first) = domains.first() {
+                    let name = format!("{first}:{port}").into();
+                    let routes = view.routes(document, rule).into();
+                    hosts.push(VirtualHost { name, domains, routes });
+                    documents.insert(document.key());
+                }
+            }
+        }
+        let name = format!("gateway|{port}").into();
+        (RouteConfig { name, hosts }, documents.into_iter().collect())
+    }
+
+    fn reachable_clusters(&mut self) {
+        for name in std::mem::take(&mut self.clusters) {
+            self.world.insert_cluster(&name, &mut self.set);
+        }
+    }
+}
+
+/// The narrower of a server's and a rule's host, where one takes the other.
+fn narrower(server: &Arc<str>, rule: &Arc<str>) -> Option<Arc<str>> {
+    if server == rule || host_matches(server, rule) {
+        return Some(rule.clone());
+    }
+    host_matches(rule, server).then(|| server.clone())
+}
+
+/// Every request to the workload; its caller retries, not we.
+fn inbound_table(cluster: Arc<str>) -> RouteConfig {
+    let mut route = tables::default_route(&cluster);
+    route.action = super::ir::Action::Forward(super::ir::Forward::plain(cluster.clone(), None));
+    let host = VirtualHost { name: cluster.clone(), domains: vec!["*".into()], routes: Arc::new([route]) };
+    RouteConfig { name: cluster, hosts: vec![host] }
+}

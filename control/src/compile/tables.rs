@@ -1,0 +1,226 @@
+//! Route tables that do not depend on a node: one for every HTTP port of a service, and one for each namespace in
+//! which all of them are told apart by host.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use prost::Message;
+use weft_proto::node::cluster_name;
+
+use super::{
+    encode,
+    ir::{Action, Forward, Match, Route, RouteConfig, VirtualHost, version},
+    routes::{self, View},
+};
+use crate::{
+    documents::{
+        Document, DocumentSet, MESH_GATEWAY, VirtualService,
+        hosts::{Hosts, host_matches},
+    },
+    model::{Service, ServiceKey},
+    resource::Resource,
+};
+
+/// Name of the table that routes by host.
+pub const OUTBOUND_HTTP: &str = "outbound-http";
+
+/// Namespaces whose table is kept; more are compiled again when asked for.
+const NAMESPACES_MAX: usize = 1024;
+
+/// Services by key.
+pub(crate) type Services = BTreeMap<ServiceKey, Arc<Service>>;
+
+/// The tables of one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    ports: BTreeMap<(ServiceKey, u16), PortTable>,
+    /// Hosts of virtual services that are no service.
+    others: Vec<OtherHost>,
+    by_host: Mutex<BTreeMap<Arc<str>, Arc<Resource>>>,
+}
+
+/// The table of one port.
+#[derive(Debug)]
+pub(crate) struct PortTable {
+    routes: Arc<[Route]>,
+    pub(crate) clusters: BTreeSet<Arc<str>>,
+    pub(crate) resource: Arc<Resource>,
+}
+
+#[derive(Debug)]
+struct OtherHost {
+    host: Arc<str>,
+    routes: Arc<[Route]>,
+    document: Arc<str>,
+}
+
+type Rule<'a> = (&'a Arc<Document>, &'a VirtualService);
+
+impl Tables {
+    /// Compiles every table; what equals its predecessor in `previous` stays the same allocation.
+    pub(crate) fn new(services: &Services, documents: &DocumentSet, hosts: &Hosts, previous: &Self) -> Self {
+        let rules = Rules::new(documents, hosts);
+        let mut ports = BTreeMap::new();
+        for service in services.values() {
+            let rule = rules.of(&service.host);
+            for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
+                let view = View { hosts, services, gateway: MESH_GATEWAY, port: port.number };
+                let key = (service.key.clone(), port.number);
+                let table = port_table(service, &view, rule, previous.ports.get(&key));
+                ports.insert(key, table);
+            }
+        }
+        let known: BTreeSet<&str> = services.values().map(|service| &*service.host).collect();
+        let other = |(host, (document, rule)): (&Arc<str>, &Rule<'_>)| {
+            // Without a service there is no port of its own: 80 is what a bare host means.
+            let view = View { hosts, services, gateway: MESH_GATEWAY, port: 80 };
+            let routes = view.routes(document, rule).into();
+            OtherHost { host: host.clone(), routes, document: document.key() }
+        };
+        let others = rules.by_host.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect();
+        Self { ports, others, by_host: Mutex::default() }
+    }
+
+    /// The table of a port.
+    pub(crate) fn of_port(&self, service: &ServiceKey, port: u16) -> Option<&PortTable> {
+        self.ports.get(&(service.clone(), port))
+    }
+
+    /// The table that routes by host, as a namespace sees short names.
+    pub(crate) fn by_host(&self, namespace: &str, services: &Services, hosts: &Hosts) -> Arc<Resource> {
+        let mut tables = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = tables.get(namespace) {
+            return found.clone();
+        }
+        let table = self.compile_by_host(namespace, services, hosts);
+        if tables.len() < NAMESPACES_MAX {
+            tables.insert(namespace.into(), table.clone());
+        }
+        table
+    }
+
+    fn compile_by_host(&self, namespace: &str, services: &Services, hosts: &Hosts) -> Arc<Resource> {
+        let mut taken = BTreeSet::new();
+        let mut virtual_hosts = Vec::new();
+        let mut documents = BTreeSet::new();
+        for service in services.values() {
+            let mut first = true;
+            for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
+                let Some(table) = self.of_port(&service.key, port.number) else { continue };
+                let mine = |host: &&Arc<str>| hosts.find(host, namespace) == Some(&service.key);
+                let mut domains = Vec::new();
+                for host in service.hosts.iter().filter(mine) {
+                    let bare = first.then(|| host.clone());
+                    let with_port = Arc::<str>::from(format!("{host}:{}", port.number));
+                    domains.extend(bare.into_iter().chain([with_port]).filter(|d| taken.insert(d.clone())));
+                }
+                first = false;
+                if !domains.is_empty() {
+                    let name = format!("{}:{}", service.host, port.number).into();
+                    virtual_hosts.push(VirtualHost { name, domains, routes: table.routes.clone() });
+                    documents.extend(table.resource.documents.iter().cloned());
+                }
+            }
+        }
+        for other in &self.others {
+            let domains: Vec<_> =
+                domains(&other.host).into_iter().filter(|d| taken.insert(d.clone())).collect();
+            if !domains.is_empty() {
+                virtual_hosts.push(VirtualHost {
+                    name: other.host.clone(),
+                    domains,
+                    routes: other.routes.clone(),
+                });
+                documents.insert(other.document.clone());
+            }
+        }
+        let table = RouteConfig { name: OUTBOUND_HTTP.into(), hosts: virtual_hosts };
+        table_resource(&table, documents.into_iter().collect())
+    }
+}
+
+/// Which virtual service of the mesh applies to a host.
+struct Rules<'a> {
+    by_host: BTreeMap<Arc<str>, Rule<'a>>,
+}
+
+impl<'a> Rules<'a> {
+    /// Of two for the same host, the first by namespace and name wins.
+    fn new(documents: &'a DocumentSet, hosts: &Hosts) -> Self {
+        let mut by_host = BTreeMap::new();
+        for (document, rule) in documents.virtual_services() {
+            if !routes::belongs(document, rule, MESH_GATEWAY) {
+                continue;
+            }
+            for host in &rule.hosts {
+                let canonical = hosts.canonical(&host.text, &document.namespace);
+                by_host.entry(canonical).or_insert((document, rule));
+            }
+        }
+        Self { by_host }
+    }
+
+    /// The one that names the host, else the one with the longest pattern that takes it.
+    fn of(&self, host: &str) -> Option<&Rule<'a>> {
+        let pattern = || {
+            let patterns = self.by_host.iter().filter(|(pattern, _)| pattern.starts_with('*'));
+            let fitting = patterns.filter(|(pattern, _)| host_matches(pattern, host));
+            fitting.max_by_key(|(pattern, _)| pattern.len()).map(|(_, rule)| rule)
+        };
+        self.by_host.get(host).or_else(pattern)
+    }
+}
+
+fn port_table(
+    service: &Service,
+    view: &View<'_>,
+    rule: Option<&Rule<'_>>,
+    previous: Option<&PortTable>,
+) -> PortTable {
+    let name: Arc<str> = cluster_name(view.port, "", &service.host).into();
+    let (routes, documents): (Arc<[Route]>, Vec<Arc<str>>) = match rule {
+        Some((document, rule)) => (view.routes(document, rule).into(), vec![document.key()]),
+        None => (Arc::new([default_route(&name)]), Vec::new()),
+    };
+    let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };
+    let table = RouteConfig { name, hosts: vec![host] };
+    let clusters = table.clusters().cloned().collect();
+    let same = |previous: &&PortTable| {
+        previous.resource.version == version(&table) && *previous.resource.documents == *documents
+    };
+    let resource = match previous.filter(same) {
+        Some(previous) => previous.resource.clone(),
+        None => table_resource(&table, documents),
+    };
+    PortTable { routes, clusters, resource }
+}
+
+/// Every request to the cluster, retried where that is safe, without a time limit.
+pub(crate) fn default_route(cluster: &Arc<str>) -> Route {
+    Route {
+        name: "default".into(),
+        matches: Match::default(),
+        action: Action::Forward(Forward::plain(cluster.clone(), routes::default_retry())),
+        headers: Default::default(),
+    }
+}
+
+/// A host, with and without any port; patterns take ports by themselves where they end in a star.
+pub(crate) fn domains(host: &Arc<str>) -> Vec<Arc<str>> {
+    match host.starts_with('*') {
+        true => vec![host.clone()],
+        false => vec![host.clone(), format!("{host}:*").into()],
+    }
+}
+
+/// An encoded table.
+pub(crate) fn table_resource(table: &RouteConfig, documents: Vec<Arc<str>>) -> Arc<Resource> {
+    Arc::new(Resource {
+        name: table.name.clone(),
+        version: version(table),
+        bytes: encode::route::route_config(table).encode_to_vec().into(),
+        documents: documents.into(),
+    })
+}
