@@ -47,7 +47,7 @@ pub async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(
             Exit::No,
             "the documents were refused; nothing was changed",
-            format!("{} problems, listed above", answer.problems.len()),
+            "the problems are listed above",
             "correct them and apply again",
         ));
     }

@@ -7,12 +7,11 @@ use std::{
     path::PathBuf,
 };
 
-use tokio_util::sync::CancellationToken;
-use weft_dataplane::{app::App, settings::Settings};
+use weft_dataplane::{app, settings::Settings};
 use weft_proto::node::{Inbound, Role, Upstream};
 
 use crate::{
-    command::{self, SETTINGS_HINT},
+    command::SETTINGS_HINT,
     failure::{Exit, Failure},
 };
 
@@ -80,20 +79,13 @@ pub struct ProxyArgs {
 
 /// Runs the proxy until SIGTERM, Ctrl-C or a drain asked for over its admin address, and drains it.
 pub fn run(args: ProxyArgs) -> Result<Exit, Failure> {
-    let app = App::start(args.settings()?).map_err(|error| {
+    app::run(args.settings()?).map(|()| Exit::Yes).map_err(|error| {
         Failure::new(
             Exit::No,
             "the proxy cannot start",
             error.to_string(),
             "free what it needs, or choose others; see `weft proxy --help`",
         )
-    })?;
-    command::wait_for(async move {
-        let stop = CancellationToken::new();
-        command::cancel_on_signal(stop.clone());
-        // Requests that did not finish in time were told so by their end; the proxy itself did its work.
-        app.wait(stop.cancelled()).await;
-        Ok(Exit::Yes)
     })
 }
 
