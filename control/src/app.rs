@@ -6,13 +6,16 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use weft_proto::node::NodeMetadata;
 
 use self::desk::{Compiled, Desk, is_error};
 use crate::{
     admin,
     ads::{AdsServer, Publisher, Tracker},
+    compile::{self, Compiler},
     documents,
     registry::{self, Registry, server::RegistryService},
+    resource::ResourceSet,
     settings::Settings,
     store::{
         DocumentStore,
@@ -98,7 +101,14 @@ impl App {
         let streams = TaskTracker::new();
 
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
-        let feed = Feed { desk: desk.clone(), compiled, revision: 0, reserved: 0 };
+        let feed = Feed {
+            desk: desk.clone(),
+            compiler: Compiler::new(&settings.mesh_domain),
+            publisher: publisher.clone(),
+            compiled,
+            revision: 0,
+            reserved: 0,
+        };
         let people = admin::Admin::new(desk, tracker, metrics, settings);
         let tasks = vec![
             tokio::spawn(feed.run(stop.clone())),
@@ -204,6 +214,8 @@ fn serve_xds(
 /// Facts and intent to worlds: one task, so worlds come in order.
 struct Feed {
     desk: Arc<Desk>,
+    compiler: Compiler,
+    publisher: Publisher,
     compiled: watch::Sender<Compiled>,
     revision: u64,
     /// The last revision that is set aside for this process.
@@ -256,7 +268,9 @@ impl Feed {
         metrics::gauge!("weft_document_problems", "severity" => "error").set(errors as f64);
         metrics::gauge!("weft_document_problems", "severity" => "warning")
             .set((problems.len() - errors) as f64);
+        let world = self.compiler.update(view.mesh.clone(), in_force.set);
         metrics::gauge!("weft_config_revision").set(self.revision as f64);
+        self.publisher.publish(Arc::new(World { revision: self.revision, world }));
         self.compiled.send_replace(Compiled { revision: self.revision, store_revision: stored.revision });
         tracing::debug!(revision = self.revision, took = ?started.elapsed(), "configuration compiled");
     }
@@ -275,6 +289,22 @@ async fn settle(facts: &mut watch::Receiver<u64>, intent: &mut watch::Receiver<u
         if Instant::now() >= deadline {
             return;
         }
+    }
+}
+
+/// A compiled world under the revision that it was published with.
+struct World {
+    revision: u64,
+    world: Arc<compile::World>,
+}
+
+impl crate::ads::World for World {
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn resources(&self, node: &NodeMetadata) -> Arc<ResourceSet> {
+        self.world.resources(node)
     }
 }
 
