@@ -15,7 +15,7 @@ use std::{
 
 use rand::rngs::SmallRng;
 
-pub use pool::{Failed, Lease, Pool};
+pub use pool::{Failed, Lease, Opened, Pool};
 
 use crate::{
     balance::{Balancer, Policy},
@@ -28,6 +28,8 @@ use crate::{
 pub struct Counters {
     /// Open connections.
     pub connections: AtomicU32,
+    /// Requests that wait for a connection.
+    pub pending: AtomicU32,
     /// Active requests.
     pub requests: AtomicU32,
     /// Active retries.
@@ -47,6 +49,12 @@ impl Counted {
             return None;
         }
         Some(Self(counters.clone(), of))
+    }
+
+    /// Counts one whatever the limit is.
+    pub fn always(counters: &Arc<Counters>, of: fn(&Counters) -> &AtomicU32) -> Self {
+        of(counters).fetch_add(1, Relaxed);
+        Self(counters.clone(), of)
     }
 }
 

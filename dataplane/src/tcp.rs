@@ -44,8 +44,8 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
         connected = host.connect(&cluster.counters).await;
     }
     let target = Target::Host(host.clone());
-    let (upstream, flag, _counted) = match connected {
-        Ok((stream, counted)) => (Some(stream), "-", Some(counted)),
+    let (upstream, flag, _opened) = match connected {
+        Ok((stream, opened)) => (Some(stream), "-", Some(opened)),
         Err(fault) => (None, fault.cause.face().flag, None),
     };
     let labels = labels_tcp(&worker.shared.workload, serving.spec.direction, &target, flag);

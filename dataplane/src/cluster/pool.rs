@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
     time::Instant,
 };
 
@@ -34,12 +34,17 @@ pub const IDLE_MAX: usize = 512;
 /// Streams of an HTTP/2 connection before another one is opened.
 pub const H2_STREAMS_MAX: u32 = 100;
 
+/// How often a request that waits for a connection looks whether another worker or endpoint has left it one.
+const WAIT_TICK: Duration = Duration::from_millis(10);
+
 /// How long a connection may take to become ready again after its response ended (the request may still be sending).
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADERS_BYTES_MAX: u32 = 64 * 1024;
+
+type Http1 = http1::SendRequest<RequestBody>;
 
 /// Connections to one endpoint on one worker.
 #[derive(Debug)]
@@ -48,12 +53,43 @@ pub struct Pool {
     shared: RefCell<Vec<Rc<Shared>>>,
     /// One at a time opens an HTTP/2 connection; the others then share it.
     connecting: Semaphore,
+    /// Told when a connection is idle again or closed.
+    freed: Notify,
+    open: Cell<u32>,
     active: Cell<u32>,
+}
+
+/// An open connection, counted until dropped.
+#[derive(Debug)]
+pub struct Opened {
+    pool: Rc<Pool>,
+    _counted: Counted,
+}
+
+impl Opened {
+    /// Within the cluster's limit; the first connection to an endpoint is always allowed, so that a limit cannot starve it.
+    fn new(host: &Host, counters: &Arc<Counters>) -> Option<Self> {
+        let pool = &host.pool;
+        let counted = if pool.open.get() == 0 {
+            Counted::always(counters, |c| &c.connections)
+        } else {
+            Counted::new(counters, |c| &c.connections, host.cluster.limits.connections_max)?
+        };
+        pool.open.set(pool.open.get() + 1);
+        Some(Self { pool: pool.clone(), _counted: counted })
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.pool.open.set(self.pool.open.get() - 1);
+        self.pool.freed.notify_one();
+    }
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Http1,
     since: Instant,
     served: u32,
 }
@@ -84,7 +120,7 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Kind {
-    Http1 { sender: Option<http1::SendRequest<RequestBody>>, served: u32 },
+    Http1 { sender: Option<Http1>, served: u32 },
     Http2(Rc<Shared>),
 }
 
@@ -94,6 +130,8 @@ impl Default for Pool {
             idle: RefCell::default(),
             shared: RefCell::default(),
             connecting: Semaphore::new(1),
+            freed: Notify::new(),
+            open: Cell::new(0),
             active: Cell::new(0),
         }
     }
@@ -126,6 +164,13 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// The one with the fewest streams, however many these are.
+    fn least_shared(&self) -> Option<Rc<Shared>> {
+        let shared = self.shared.borrow();
+        let open = shared.iter().filter(|shared| !shared.sender.is_closed());
+        open.min_by_key(|shared| shared.streams.get()).cloned()
     }
 
     fn take_shared(&self, requests_max: u32) -> Option<Rc<Shared>> {
@@ -162,8 +207,8 @@ impl Host {
             let fresh = pooled.is_none();
             let (mut sender, served) = match pooled {
                 Some(idle) => (idle.sender, idle.served),
-                None => match Box::pin(self.connect_http1(counters)).await {
-                    Ok(sender) => (sender, 0),
+                None => match Box::pin(self.open_http1(counters)).await {
+                    Ok(opened) => opened,
                     Err(fault) => return Err(Failed { fault, unsent: Some(request) }),
                 },
             };
@@ -211,17 +256,34 @@ impl Host {
         }
     }
 
-    async fn connect_http1(
-        &self,
-        counters: &Arc<Counters>,
-    ) -> Result<http1::SendRequest<RequestBody>, Fault> {
-        let (stream, counted) = self.connect(counters).await?;
+    /// A new connection or, where the limit allows none, the next that becomes idle.
+    async fn open_http1(&self, counters: &Arc<Counters>) -> Result<(Http1, u32), Fault> {
+        let mut waiting = None;
+        loop {
+            match self.connect_http1(counters).await {
+                Err(fault) if fault.cause == Cause::Overflow => {}
+                result => return result.map(|sender| (sender, 0)),
+            }
+            if waiting.is_none() {
+                let place = Counted::new(counters, |c| &c.pending, self.cluster.limits.pending_max);
+                waiting = Some(place.ok_or(Fault::from(Cause::Overflow))?);
+            }
+            // The caller's deadline ends the wait.
+            let _ = tokio::time::timeout(WAIT_TICK, self.pool.freed.notified()).await;
+            if let Some(idle) = self.pool.take_idle() {
+                return Ok((idle.sender, idle.served));
+            }
+        }
+    }
+
+    async fn connect_http1(&self, counters: &Arc<Counters>) -> Result<Http1, Fault> {
+        let (stream, opened) = self.connect(counters).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| Fault::from(Cause::ConnectFailed))?;
         tokio::task::spawn_local(async move {
-            let _counted = counted;
+            let _opened = opened;
             let _ = connection.with_upgrades().await; // Errors reach the request that they concern.
         });
         Ok(sender)
@@ -232,7 +294,11 @@ impl Host {
         if let Some(shared) = self.pool.take_shared(self.lifetime_requests()) {
             return Ok(shared);
         }
-        let (stream, counted) = self.connect(counters).await?;
+        let (stream, opened) = match self.connect(counters).await {
+            // At the limit an open connection takes more streams than it should rather than none.
+            Err(fault) if fault.cause == Cause::Overflow => return self.pool.least_shared().ok_or(fault),
+            result => result?,
+        };
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -242,7 +308,7 @@ impl Host {
             .await
             .map_err(|_| Fault::from(Cause::ConnectFailed))?;
         tokio::task::spawn_local(async move {
-            let _counted = counted;
+            let _opened = opened;
             let _ = connection.await;
         });
         let shared = Rc::new(Shared {
@@ -256,9 +322,8 @@ impl Host {
     }
 
     /// Opens a connection within the cluster's limit and timeout.
-    pub async fn connect(&self, counters: &Arc<Counters>) -> Result<(Stream, Counted), Fault> {
-        let counted = Counted::new(counters, |c| &c.connections, self.cluster.limits.connections_max)
-            .ok_or(Fault::from(Cause::Overflow))?;
+    pub async fn connect(&self, counters: &Arc<Counters>) -> Result<(Stream, Opened), Fault> {
+        let opened = Opened::new(self, counters).ok_or(Fault::from(Cause::Overflow))?;
         let opening = async {
             match &self.spec.address {
                 EndpointAddress::Tcp(address) => {
@@ -272,7 +337,7 @@ impl Host {
             }
         };
         match tokio::time::timeout(self.cluster.connect_timeout, opening).await {
-            Ok(Ok(stream)) => Ok((stream, counted)),
+            Ok(Ok(stream)) => Ok((stream, opened)),
             Ok(Err(_)) => Err(Cause::ConnectFailed.into()),
             Err(_) => Err(Cause::ConnectTimeout.into()),
         }
@@ -324,10 +389,11 @@ impl Drop for Lease {
     }
 }
 
-fn keep(pool: &Pool, sender: http1::SendRequest<RequestBody>, served: u32) {
+fn keep(pool: &Pool, sender: Http1, served: u32) {
     let mut idle = pool.idle.borrow_mut();
     if idle.len() < IDLE_MAX {
         idle.push(Idle { sender, since: Instant::now(), served });
+        pool.freed.notify_one();
     }
 }
 

@@ -145,7 +145,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
     }
 }
 
-/// A proxy with two workers, drained when dropped.
+/// A proxy, drained when dropped.
 struct Proxy {
     shared: Arc<Shared>,
     spec: watch::Sender<Arc<Spec>>,
@@ -155,6 +155,10 @@ struct Proxy {
 
 impl Proxy {
     fn start(spec: Spec) -> Self {
+        Self::start_with(spec, 2)
+    }
+
+    fn start_with(spec: Spec, workers: usize) -> Self {
         let (spec, spec_rx) = watch::channel(Arc::new(spec));
         let (answers, answers_rx) = watch::channel(Answers::default());
         let shared = Arc::new(Shared::new(
@@ -164,7 +168,7 @@ impl Proxy {
             CancellationToken::new(),
             unknown(),
         ));
-        let workers = (0..2).map(|i| spawn(i, shared.clone()).unwrap()).collect();
+        let workers = (0..workers).map(|i| spawn(i, shared.clone()).unwrap()).collect();
         Self { shared, spec, workers, _answers: answers }
     }
 
@@ -234,9 +238,9 @@ fn text(text: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 /// Sends raw bytes and reads until the connection closes.
-async fn raw(address: SocketAddr, request: &str) -> String {
+async fn raw(address: SocketAddr, request: impl AsRef<str>) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_ref().as_bytes()).await.unwrap();
     let mut out = Vec::new();
     let _ = stream.read_to_end(&mut out).await;
     String::from_utf8_lossy(&out).into_owned()
@@ -330,6 +334,38 @@ async fn requests_over_the_limit_are_refused() {
         Proxy::start(spec(cluster(UpstreamProtocol::Http1, 0), endpoints(&[origin]), forward(None, None)));
     let answer = raw(proxy.address().await, GET).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("overflow"), "{answer}");
+}
+
+#[tokio::test]
+async fn at_the_connection_limit_requests_wait_their_turn_and_the_next_one_is_refused() {
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut cluster = cluster(UpstreamProtocol::Http1, 10);
+    cluster.limits.connections_max = 1;
+    cluster.limits.pending_max = 1;
+    let made = spec(cluster, endpoints(&[origin.local_addr().unwrap()]), forward(None, None));
+    let proxy = Proxy::start_with(made, 1);
+    let address = proxy.address().await;
+    let first = tokio::spawn(raw(address, GET));
+    let (mut connection, _) = origin.accept().await.unwrap();
+    let mut head = [0; 1024];
+    assert!(connection.read(&mut head).await.unwrap() > 0);
+    // One of these two waits for the only connection; there is no place for the other.
+    let (second, third) = (tokio::spawn(raw(address, GET)), tokio::spawn(raw(address, GET)));
+    let refused = proxy.shared.counters(&"c".into());
+    while refused.pending.load(Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (done, waiting) = match futures::future::select(second, third).await {
+        futures::future::Either::Left((done, waiting)) => (done, waiting),
+        futures::future::Either::Right((done, waiting)) => (done, waiting),
+    };
+    assert!(done.unwrap().ends_with("overflow"));
+    connection.write_all(answer).await.unwrap();
+    assert!(first.await.unwrap().ends_with("ok"));
+    assert!(connection.read(&mut head).await.unwrap() > 0, "the same connection is used again");
+    connection.write_all(answer).await.unwrap();
+    assert!(waiting.await.unwrap().ends_with("ok"));
 }
 
 #[tokio::test]
