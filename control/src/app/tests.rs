@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 
 use tonic::transport::Channel;
+use weft_proto::xds::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+        aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
+};
 use weft_proto::{
     admin::v1::{self as admin, admin_client::AdminClient},
     registry::v1::{self as wire, registry_client::RegistryClient, sync_request, sync_response},
@@ -226,5 +233,56 @@ async fn only_a_known_source_can_be_confirmed() {
     let confirm = |source: &str| admin::ConfirmSourceRequest { source: source.to_owned() };
     assert_eq!(client.confirm_source(confirm("files/test")).await.unwrap().into_inner().removed, 0);
     assert_eq!(client.confirm_source(confirm("nobody")).await.unwrap_err().code(), tonic::Code::NotFound);
+    app.stop().await;
+}
+
+/// Subscribes to every cluster, acknowledges what comes, and answers when `name` is there.
+async fn wait_for_cluster(app: &App, name: &str) -> (tokio::sync::mpsc::Sender<DeltaDiscoveryRequest>, u64) {
+    let (requests, outgoing) = tokio::sync::mpsc::channel(8);
+    let metadata = NodeMetadata {
+        outbound_http: Some(SocketAddr::from(([127, 0, 0, 1], 15080))),
+        ..NodeMetadata::default()
+    };
+    let node = Node { id: "web-1".to_owned(), metadata: Some(metadata.to_struct()), ..Node::default() };
+    let type_url = crate::resource::Kind::Cluster.type_url().to_owned();
+    let first = DeltaDiscoveryRequest { node: Some(node), type_url: type_url.clone(), ..Default::default() };
+    requests.send(first).await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel(app.xds_address()).await);
+    let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
+    let mut answers = client.delta_aggregated_resources(outgoing).await.unwrap().into_inner();
+    let mut pushes = 0;
+    loop {
+        let push: DeltaDiscoveryResponse = answers.message().await.unwrap().unwrap();
+        pushes += 1;
+        let ack = DeltaDiscoveryRequest {
+            type_url: type_url.clone(),
+            response_nonce: push.nonce,
+            ..Default::default()
+        };
+        requests.send(ack).await.unwrap();
+        if push.resources.iter().any(|resource| resource.name == name) {
+            return (requests, pushes);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fact_reaches_a_proxy_and_its_acknowledgement_reaches_the_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    tell(&app).await;
+    let cluster = weft_proto::node::cluster_name(80, "", "api.default.svc.cluster.local");
+    let (stream, pushes) = wait_for_cluster(&app, &cluster).await;
+    assert!(pushes >= 1);
+    let mut statuses = client.watch(admin::StatusRequest::default()).await.unwrap().into_inner();
+    loop {
+        let status = statuses.message().await.unwrap().unwrap();
+        let synced = status.proxies.iter().any(|proxy| proxy.id == "web-1" && proxy.state == "synced");
+        if synced && status.live_revision == status.revision {
+            break;
+        }
+    }
+    drop(stream);
     app.stop().await;
 }
