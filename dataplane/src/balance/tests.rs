@@ -1,3 +1,5 @@
+//! Balancers keep their published bounds and never pick what does not admit requests.
+
 use std::sync::Arc;
 
 use rand::{SeedableRng, rngs::StdRng};

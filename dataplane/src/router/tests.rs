@@ -1,3 +1,5 @@
+//! Which route a request takes: tables of hosts, paths and conditions.
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::*;
