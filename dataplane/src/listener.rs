@@ -112,6 +112,11 @@ impl Serving {
         }
     }
 
+    /// Whether doubled slashes in paths become one.
+    pub fn merge_slashes(&self) -> bool {
+        matches!(&self.spec.protocol, ListenerProtocol::Http(http) if http.merge_slashes)
+    }
+
     /// Protocol upgrades allowed on every route.
     pub fn upgrades(&self) -> &[String] {
         match &self.spec.protocol {

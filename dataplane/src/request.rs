@@ -67,7 +67,7 @@ async fn answer(
 ) -> Result<Answer, Fault> {
     let tunnel = Tunnel::asked(&mut request);
     let (mut parts, body) = request.into_parts();
-    let host = head::normalise(&mut parts)?;
+    let host = head::normalise(&mut parts, serving.merge_slashes())?;
     let route = route(serving, snapshot, &parts, &host).ok_or(Cause::NoRoute)?;
     let forward = match &route.action {
         RouteAction::Direct(direct) => {

@@ -82,6 +82,8 @@ pub struct HttpListener {
     pub stream_idle_timeout: Duration,
     /// HTTP/2 concurrent streams of a downstream connection.
     pub h2_concurrent_streams_max: u32,
+    /// Whether `//` in a path becomes `/` before the request is routed and sent on (`merge_slashes`).
+    pub merge_slashes: bool,
     /// Protocol upgrades allowed on every route, lower case: `websocket`. A route may allow more.
     pub upgrades: Vec<String>,
 }

@@ -37,8 +37,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// How long changes are gathered before they are saved.
-const SAVE_DELAY: Duration = Duration::from_secs(1);
+/// Changes are saved once nothing more came for this long,
+const SAVE_QUIET: Duration = Duration::from_millis(50);
+/// and at the latest this long after the first of them.
+const SAVE_DELAY_MAX: Duration = Duration::from_secs(1);
 /// Most requests that wait to be sent; more mean that the control plane does not read, and the stream is given up.
 const REQUESTS_MAX: usize = 64;
 /// Largest response, bytes.
@@ -128,9 +130,9 @@ impl Client {
             client.delta_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
         tracing::info!(address = %address.uri(), "connected to the control plane");
         metrics::gauge!("weft_xds_connected").set(1.0);
-        let mut save_at = None;
+        let mut unsaved_since = None;
+        let mut save_at = Instant::now();
         let result = loop {
-            let due = save_at.unwrap_or_else(Instant::now);
             tokio::select! {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
@@ -144,7 +146,9 @@ impl Client {
                         if outcome.changed {
                             metrics::counter!("weft_xds_updates_total").increment(1);
                             self.spec.send_replace(Arc::new(session.spec()));
-                            save_at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+                            metrics::gauge!("weft_xds_unsaved").set(1.0);
+                            let since = *unsaved_since.get_or_insert_with(Instant::now);
+                            save_at = (Instant::now() + SAVE_QUIET).min(since + SAVE_DELAY_MAX);
                         }
                         if listeners {
                             self.configured.store(true, Relaxed);
@@ -156,13 +160,13 @@ impl Client {
                     Ok(None) => break Ok(()),
                     Err(status) => break Err(status),
                 },
-                () = tokio::time::sleep_until(due), if save_at.is_some() => {
-                    save_at = None;
+                () = tokio::time::sleep_until(save_at), if unsaved_since.is_some() => {
+                    unsaved_since = None;
                     self.save(session).await;
                 }
             }
         };
-        if save_at.is_some() {
+        if unsaved_since.is_some() {
             self.save(session).await;
         }
         result
@@ -172,8 +176,11 @@ impl Client {
         let Some(cache) = self.cache.clone() else { return };
         let resources = session.saved();
         let saved = tokio::task::spawn_blocking(move || cache.save(resources)).await;
-        if let Ok(Err(error)) = saved {
-            tracing::warn!(%error, "cannot save the configuration; a restart would need the control plane");
+        match saved {
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot save the configuration; a restart would need the control plane");
+            }
+            _ => metrics::gauge!("weft_xds_unsaved").set(0.0),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,8 +31,6 @@ pub const SYNC: Duration = Duration::from_secs(15);
 
 /// A control plane with its state directory and the folder of files that its adapter watches.
 pub struct Mesh {
-    /// Everything that the mesh writes.
-    pub dir: TempDir,
     /// Plaintext ADS and Registry.
     pub ads: SocketAddr,
     /// Admin gRPC and HTTP.
@@ -40,12 +39,14 @@ pub struct Mesh {
     pub control: Program,
     /// The file adapter.
     pub adapter: Option<Program>,
+    /// Everything that the mesh writes. Dropped last: programs that fail a test print their logs from here.
+    pub dir: Arc<TempDir>,
 }
 
 impl Mesh {
     /// Starts a control plane without sources.
     pub async fn start() -> Self {
-        let dir = TempDir::new().expect("a temporary folder can be made");
+        let dir = Arc::new(TempDir::new().expect("a temporary folder can be made"));
         let [ads, admin] = free_ports();
         let control = control(dir.path(), ads, admin);
         let mesh = Self { dir, ads, admin, control, adapter: None };
@@ -170,13 +171,8 @@ impl Mesh {
         let file = self.dir.path().join(format!("{name}.yaml"));
         std::fs::write(&file, proxy_settings(name, metadata, self.ads, admin, &self.dir.path().join(name)))
             .expect("the settings can be written");
-        let mut proxy = Proxy {
-            file: Some(file),
-            admin,
-            program: None,
-            dir: self.dir.path().to_owned(),
-            name: name.into(),
-        };
+        let mut proxy =
+            Proxy { file: Some(file), admin, program: None, dir: self.dir.clone(), name: name.into() };
         proxy.restart();
         proxy.ready().await;
         proxy
@@ -187,13 +183,8 @@ impl Mesh {
         let [admin] = free_ports();
         let bootstrap = envoy::bootstrap(name, metadata, self.ads, admin);
         let program = envoy::start(name, self.dir.path(), &bootstrap);
-        let proxy = Proxy {
-            file: None,
-            admin,
-            program: Some(program),
-            dir: self.dir.path().to_owned(),
-            name: name.into(),
-        };
+        let proxy =
+            Proxy { file: None, admin, program: Some(program), dir: self.dir.clone(), name: name.into() };
         proxy.ready().await;
         proxy
     }
@@ -205,8 +196,8 @@ pub struct Proxy {
     pub admin: SocketAddr,
     file: Option<PathBuf>,
     program: Option<Program>,
-    dir: PathBuf,
     name: String,
+    dir: Arc<TempDir>,
 }
 
 impl Proxy {
@@ -221,7 +212,16 @@ impl Proxy {
         let mut command = Command::new(weft());
         command.args(["proxy", "--config"]).arg(file);
         self.program = None;
-        self.program = Some(Program::start(&self.name, &self.dir, &mut command));
+        self.program = Some(Program::start(&self.name, self.dir.path(), &mut command));
+    }
+
+    /// Waits until a `weft proxy` has its configuration on disk.
+    pub async fn saved(&self) {
+        until(&format!("configuration of {} saved", self.name), START, async || {
+            let (_, metrics) = http_get(self.admin, "/metrics").await?;
+            if metrics.lines().any(|line| line == "weft_xds_unsaved 0") { Ok(()) } else { Err(metrics) }
+        })
+        .await;
     }
 
     /// Waits until `/ready` says yes.

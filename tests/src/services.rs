@@ -21,18 +21,15 @@ pub fn files_yaml(services: &[Registered]) -> String {
         let (name, protocol) = (&service.name, service.protocol);
         let _ = write!(
             yaml,
-            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec:\n  \
-             hosts: [{name}.default.svc.cluster.local]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  \
-             ports: [{{number: {port}, name: {protocol}, protocol: {}}}]\n  endpoints:",
-            protocol.to_uppercase()
+            "---\napiVersion: weft.dev/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
+             ports: [{{number: {port}, name: {protocol}, protocol: {protocol}}}]\n  endpoints:"
         );
         yaml.push_str(if service.endpoints.is_empty() { " []\n" } else { "\n" });
         for (version, address) in &service.endpoints {
+            let (ip, at) = (address.ip(), address.port());
             let _ = writeln!(
                 yaml,
-                "  - {{address: {}, ports: {{{protocol}: {}}}, labels: {{version: {version}}}}}",
-                address.ip(),
-                address.port()
+                "  - {{address: {ip}, ports: {{{protocol}: {at}}}, labels: {{version: {version}}}}}"
             );
         }
     }

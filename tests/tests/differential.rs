@@ -65,7 +65,6 @@ impl Table {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` and `weft proxy` are whole"]
 async fn weft_and_envoy_do_what_the_table_says() {
     let table = Table::load().await;
     let mut mesh = Mesh::start().await;

@@ -68,7 +68,6 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` and `weft proxy` are whole"]
 async fn a_hundred_route_changes_fail_no_request() {
     let shop = Shop::open().await;
     let load = shop.load();
@@ -84,7 +83,6 @@ async fn a_hundred_route_changes_fail_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` and `weft proxy` are whole"]
 async fn a_killed_control_plane_fails_no_request_and_is_in_sync_soon_after() {
     let mut shop = Shop::open().await;
     let load = shop.load();
@@ -98,9 +96,9 @@ async fn a_killed_control_plane_fails_no_request_and_is_in_sync_soon_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` and `weft proxy` are whole"]
 async fn a_proxy_starts_from_its_disk_while_the_control_plane_is_down() {
     let mut shop = Shop::open().await;
+    shop.proxy.saved().await;
     shop.mesh.kill_control();
     shop.proxy.program().kill();
     shop.proxy.restart();
@@ -112,7 +110,6 @@ async fn a_proxy_starts_from_its_disk_while_the_control_plane_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` is whole"]
 async fn no_acknowledged_document_is_lost_by_kills() {
     let mut mesh = Mesh::start().await;
     let mut acknowledged = 0;
@@ -137,7 +134,6 @@ async fn no_acknowledged_document_is_lost_by_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` is whole"]
 async fn a_broken_document_is_refused_with_its_place_and_changes_nothing() {
     let mesh = Mesh::start().await;
     let unknown = all_to("v1").replace("hosts:", "hostz:");
@@ -150,7 +146,6 @@ async fn a_broken_document_is_refused_with_its_place_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "runs with `-- --ignored` until `weft control` and `weft proxy` are whole"]
 async fn a_proxy_that_is_asked_to_end_finishes_and_exits_cleanly() {
     let mut shop = Shop::open().await;
     shop.proxy.program().terminate();

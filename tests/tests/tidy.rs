@@ -127,7 +127,6 @@ fn crates_meet_only_in_protobuf() {
 }
 
 #[test]
-#[ignore = "runs with `-- --ignored` until every command of the README has landed"]
 fn subcommands_that_the_readme_names_exist() {
     let Ok(readme) = fs::read_to_string(root().join("README.md")) else {
         return;

@@ -96,7 +96,7 @@ impl View<'_> {
             retry: rule.retries.as_ref().map_or_else(default_retry, retry),
             prefix_rewrite: rewrite.uri,
             regex_rewrite: rewrite.uri_regex,
-            host_rewrite: rewrite.authority,
+            host_rewrite: rewrite.authority.or_else(|| rule.headers.host.clone()),
         }
     }
 

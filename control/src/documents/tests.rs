@@ -128,8 +128,8 @@ fn virtual_services_are_checked() {
          connect-failure?)",
     );
     vs(
-        &route("    headers: {request: {set: {Host: a}}}"),
-        "f.yaml:8:31: error: spec.http[0].headers.request.set[Host]: host cannot be changed as a header (use \
+        &route("    headers: {request: {add: {Host: a}}}"),
+        "f.yaml:8:31: error: spec.http[0].headers.request.add[Host]: host cannot be changed as a header (use \
          rewrite.authority)",
     );
     vs("  hosts: [a]\n  http: []\n  tls: []", "f.yaml:7:3: error: spec.tls: is not supported (remove it)");

@@ -25,6 +25,8 @@ pub struct HeaderOperations {
     pub request: HeaderChanges,
     /// Of the response.
     pub response: HeaderChanges,
+    /// New host of the request: what its `set` gives for `host` or `:authority`, which no proxy changes as a header.
+    pub host: Option<Arc<str>>,
 }
 
 /// Changes of headers, sorted by name.
@@ -169,20 +171,25 @@ pub(super) fn headers(object: &mut Object<'_>, report: &mut Report) -> HeaderOpe
     let Some(mut headers) = object.field("headers", report).and_then(|at| at.object(report)) else {
         return HeaderOperations::default();
     };
-    let found = HeaderOperations {
-        request: changes(&mut headers, "request", report),
-        response: changes(&mut headers, "response", report),
-    };
+    let mut host = None;
+    let request = changes(&mut headers, "request", Some(&mut host), report);
+    let response = changes(&mut headers, "response", None, report);
     headers.finish(report);
-    found
+    HeaderOperations { request, response, host }
 }
 
-fn changes(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> HeaderChanges {
+/// One side's changes. Where `host` is given, `set` may name the host, which goes there.
+fn changes(
+    object: &mut Object<'_>,
+    name: &'static str,
+    host: Option<&mut Option<Arc<str>>>,
+    report: &mut Report,
+) -> HeaderChanges {
     let Some(mut object) = object.field(name, report).and_then(|at| at.object(report)) else {
         return HeaderChanges::default();
     };
-    let set = pairs(&mut object, "set", report);
-    let add = pairs(&mut object, "add", report);
+    let set = pairs(&mut object, "set", host, report);
+    let add = pairs(&mut object, "add", None, report);
     let mut remove = Vec::new();
     for at in object.list("remove", report) {
         if let Some(name) = at.located(report).and_then(|name| removable(&name, report)) {
@@ -194,10 +201,19 @@ fn changes(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> 
     HeaderChanges { set, add, remove }
 }
 
-fn pairs(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Vec<(Arc<str>, Arc<str>)> {
+fn pairs(
+    object: &mut Object<'_>,
+    name: &'static str,
+    mut host: Option<&mut Option<Arc<str>>>,
+    report: &mut Report,
+) -> Vec<(Arc<str>, Arc<str>)> {
     let Some(at) = object.field(name, report) else { return Vec::new() };
     let mut found = Vec::new();
     for (key, value) in at.entries(report) {
+        if let Some(host) = host.as_deref_mut().filter(|_| is_authority(&key.text)) {
+            *host = exact_host(&value, report).map(|new| new.text);
+            continue;
+        }
         let Some(name) = removable(&key, report) else { continue };
         let Some(text) = value.text(report) else { continue };
         if http::HeaderValue::from_str(&text).is_err() {
@@ -208,6 +224,10 @@ fn pairs(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Ve
     }
     found.sort();
     found
+}
+
+fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
 }
 
 /// A header that may be changed: Envoy refuses `host`, which is the authority.

@@ -23,13 +23,14 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers by which a proxy is told what to do; from downstream they are not to be believed.
 const INTERNAL_PREFIX: &str = "x-envoy-";
 
-/// Checks and normalises a head; gives its host, lower case, with the port if there is one.
-pub fn normalise(parts: &mut Parts) -> Result<HeaderValue, Fault> {
+/// Checks and normalises a head; gives its host, lower case, with the port if there is one. Doubled slashes in the path
+/// become one where `merge_slashes` says so.
+pub fn normalise(parts: &mut Parts, merge_slashes: bool) -> Result<HeaderValue, Fault> {
     if parts.method == Method::CONNECT {
         return Err(Cause::BadRequest.into());
     }
     let host = host(parts)?;
-    if let Some(path) = normal_path(parts.uri.path())? {
+    if let Some(path) = normal_path(parts.uri.path(), merge_slashes)? {
         let text = match parts.uri.query() {
             Some(query) => format!("{path}?{query}"),
             None => path,
@@ -75,10 +76,11 @@ fn host(parts: &Parts) -> Result<HeaderValue, Fault> {
 
 /// The path with unreserved characters decoded, `.` and `..` resolved; none when it is normal already. What could be
 /// read as another path by someone else (an encoded slash, backslash or NUL, a broken escape) is refused.
-pub fn normal_path(path: &str) -> Result<Option<String>, Fault> {
+pub fn normal_path(path: &str, merge_slashes: bool) -> Result<Option<String>, Fault> {
     let bytes = path.as_bytes();
-    let suspicious =
-        bytes.windows(2).any(|pair| pair == b"/.") || bytes.iter().any(|b| matches!(b, b'%' | b'\\'));
+    let suspicious = bytes
+        .windows(2)
+        .any(|pair| pair == b"/." || (merge_slashes && pair == b"//") || matches!(pair[1], b'%' | b'\\'));
     if !suspicious {
         return Ok(None);
     }
@@ -96,6 +98,7 @@ pub fn normal_path(path: &str) -> Result<Option<String>, Fault> {
                     kept.push("");
                 }
             }
+            "" if merge_slashes && !last => {}
             other => kept.push(other),
         }
     }
@@ -218,7 +221,12 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, expected: Option<&str>) {
-        let found = normal_path(path).ok().map(|new| new.unwrap_or_else(|| path.to_owned()));
+        check_with(false, path, expected);
+    }
+
+    #[track_caller]
+    fn check_with(merge_slashes: bool, path: &str, expected: Option<&str>) {
+        let found = normal_path(path, merge_slashes).ok().map(|new| new.unwrap_or_else(|| path.to_owned()));
         assert_eq!(found.as_deref(), expected, "{path}");
     }
 
@@ -238,6 +246,13 @@ mod tests {
     }
 
     #[test]
+    fn doubled_slashes_become_one_where_that_is_asked() {
+        for (path, merged) in [("//", "/"), ("/a//b///", "/a/b/"), ("//a", "/a"), ("/a/..//b", "/b")] {
+            check_with(true, path, Some(merged));
+        }
+    }
+
+    #[test]
     fn paths_that_others_could_read_differently_are_refused() {
         for path in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/%00", "/%", "/%4", "/%zz"] {
             check(path, None);
@@ -251,7 +266,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let found = normalise(&mut parts).ok();
+        let found = normalise(&mut parts, false).ok();
         assert_eq!(found.as_ref().map(|host| host.to_str().unwrap()), expected);
     }
 

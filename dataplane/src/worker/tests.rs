@@ -133,6 +133,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
             request_headers_timeout: Duration::from_secs(10),
             stream_idle_timeout: Duration::ZERO,
             h2_concurrent_streams_max: 100,
+            merge_slashes: true,
             upgrades: Vec::new(),
         }),
         idle_timeout: Duration::from_secs(60),

@@ -43,7 +43,8 @@ pub struct Session {
 /// What a response led to.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// To be sent, in order: the ACK or NACK, then changed subscriptions.
+    /// To be sent, in order: changed subscriptions, then the ACK or NACK. A control plane that waits for the ACK before it
+    /// goes on to the next type so knows already what else this one led to.
     pub requests: Vec<DeltaDiscoveryRequest>,
     /// What was refused: name and reason. The good predecessor stays.
     pub refused: Vec<(String, Refusal)>,
@@ -128,9 +129,9 @@ impl Session {
                 outcome.refused.iter().map(|(name, refusal)| format!("{} {name:?}: {refusal}", kind.word()));
             answer.error_detail = Some(nack(lines.collect::<Vec<_>>().join("\n")));
         }
-        outcome.requests.push(answer);
         self.settle();
-        outcome.requests.extend(self.resubscribe());
+        outcome.requests = self.resubscribe();
+        outcome.requests.push(answer);
         outcome
     }
 

@@ -105,6 +105,7 @@ fn http(listener: &Listener, routes: RouteSpecifier) -> Filter {
         use_remote_address: flag(true).filter(|_| listener.direction == Direction::Gateway),
         generate_request_id: flag(true),
         normalize_path: flag(true),
+        merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
         ..Default::default()

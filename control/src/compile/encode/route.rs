@@ -18,7 +18,7 @@ use weft_proto::xds::envoy::{
             route::Action as EncodedAction,
             route_action::{ClusterSpecifier, HostRewriteSpecifier},
             route_match::PathSpecifier,
-            weighted_cluster::ClusterWeight,
+            weighted_cluster::{ClusterWeight, cluster_weight},
         },
     },
     r#type::matcher::v3::{
@@ -187,6 +187,11 @@ fn weighted(weighted: &Weighted) -> ClusterWeight {
         request_headers_to_remove: removed(request),
         response_headers_to_add: added(response),
         response_headers_to_remove: removed(response),
+        host_rewrite_specifier: weighted
+            .headers
+            .host
+            .as_ref()
+            .map(|host| cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host.to_string())),
         ..Default::default()
     }
 }

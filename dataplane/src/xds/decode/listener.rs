@@ -179,6 +179,7 @@ fn http(mut raw: HttpConnectionManager) -> Result<(HttpListener, Duration), Refu
     let upgrades = take(&mut raw.upgrade_configs).into_iter().enumerate();
     let upgrades =
         upgrades.map(|(i, u)| upgrade(u).at_index("upgrade_configs", i)).collect::<Result<Vec<_>, _>>()?;
+    let merge_slashes = take(&mut raw.merge_slashes);
     http_leftovers(raw)?;
     let listener = HttpListener {
         stat_prefix,
@@ -189,6 +190,7 @@ fn http(mut raw: HttpConnectionManager) -> Result<(HttpListener, Duration), Refu
         request_headers_timeout,
         stream_idle_timeout: stream_idle_timeout.unwrap_or(STREAM_IDLE_TIMEOUT),
         h2_concurrent_streams_max,
+        merge_slashes,
         upgrades: upgrades.into_iter().flatten().collect(),
     };
     Ok((listener, common.idle_timeout))
@@ -202,7 +204,7 @@ fn http_leftovers(mut raw: HttpConnectionManager) -> Result<(), Refusal> {
     }
     // Paths are always normalised, and an ambiguous one is rejected, which is the strictest of all the settings.
     raw.normalize_path = unless(raw.normalize_path, true);
-    pass_over!(raw: merge_slashes, path_with_escaped_slashes_action, stream_error_on_invalid_http_message);
+    pass_over!(raw: path_with_escaped_slashes_action, stream_error_on_invalid_http_message);
     // The peer's address is the remote address, and requests get an id, with or without these.
     pass_over!(raw: use_remote_address, generate_request_id, preserve_external_request_id, internal_address_config);
     // Cosmetics of the `server` header and patience while closing.

@@ -129,8 +129,47 @@ pub(super) fn partial_regex(raw: &RegexMatcher) -> Result<Regex, Refusal> {
     build(&raw.regex)
 }
 
+/// RE2's substitution (`\1`, `\\`) in the words of the regex crate.
+pub(super) fn substitution(text: &str) -> Result<String, Refusal> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('\\') => out.push('\\'),
+                Some(digit) if digit.is_ascii_digit() => {
+                    out.push_str("${");
+                    out.push(digit);
+                    out.push('}');
+                }
+                _ => return Err(Refusal::new("", "a backslash is followed by a digit or a backslash")),
+            },
+            '$' => out.push_str("$$"),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
 fn build(pattern: &str) -> Result<Regex, Refusal> {
     RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
         Refusal::new("regex", error.to_string().lines().last().unwrap_or("not valid").trim().to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn substitutions_are_re2s() {
+        for (text, becomes) in
+            [("/x", "/x"), ("/\\2/\\1", "/${2}/${1}"), ("\\10", "${1}0"), ("$1", "$$1"), ("\\\\", "\\")]
+        {
+            assert_eq!(substitution(text).unwrap(), becomes, "{text}");
+        }
+        for text in ["\\", "\\x"] {
+            assert!(substitution(text).is_err(), "{text}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use weft_proto::xds::envoy::config::{
         redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
         route::Action,
         route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig},
-        weighted_cluster::ClusterWeight,
+        weighted_cluster::{ClusterWeight, cluster_weight},
     },
 };
 
@@ -180,7 +180,7 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
         Some(rewrite) => {
             let pattern = rewrite.pattern.unwrap_or_default();
             let pattern = matching::partial_regex(&pattern).at("regex_rewrite.pattern")?;
-            Some((pattern, rewrite.substitution))
+            Some((pattern, matching::substitution(&rewrite.substitution).at("regex_rewrite.substitution")?))
         }
         None => None,
     };
@@ -189,10 +189,7 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
     }
     let host_rewrite = match raw.host_rewrite_specifier.take() {
         None => None,
-        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(
-            HeaderValue::from_str(&host)
-                .map_err(|_| Refusal::new("host_rewrite_literal", format!("{host:?} is no host")))?,
-        ),
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(literal_host(&host)?),
         Some(_) => {
             return Err(Refusal::new("host_rewrite_specifier", "only host_rewrite_literal is supported"));
         }
@@ -248,9 +245,18 @@ pub(super) fn weight_total(weights: impl Iterator<Item = u32>) -> Result<(), Ref
 fn cluster_weight(mut raw: ClusterWeight) -> Result<WeightedCluster, Refusal> {
     let name = required(take(&mut raw.name), "name")?.into();
     let weight = raw.weight.take().map_or(0, |weight| weight.value);
-    let changes = changes!(raw);
+    let mut changes = changes!(raw);
+    changes.request.host = match raw.host_rewrite_specifier.take() {
+        None => None,
+        Some(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(literal_host(&host)?),
+    };
     nothing_left(&raw)?;
     Ok(WeightedCluster { name, weight, request_headers: changes.request, response_headers: changes.response })
+}
+
+fn literal_host(host: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(host)
+        .map_err(|_| Refusal::new("host_rewrite_literal", format!("{host:?} is no host")))
 }
 
 /// The upgrade's name, unless it is switched off.

@@ -42,14 +42,14 @@ fn assignment(name: &str) -> Wire {
 }
 
 #[test]
-fn a_cluster_is_acked_and_its_endpoints_are_asked_for() {
+fn the_endpoints_of_a_cluster_are_asked_for_before_it_is_acked() {
     let mut session = Session::default();
     assert_eq!(session.open().len(), 2);
     let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", "svc"))]));
-    assert_eq!(outcome.requests[0].response_nonce, "n");
-    assert_eq!(outcome.requests[0].error_detail, None);
-    assert_eq!(outcome.requests[1].type_url, Kind::Endpoints.type_url());
-    assert_eq!(outcome.requests[1].resource_names_subscribe, ["svc"]);
+    assert_eq!(outcome.requests[0].type_url, Kind::Endpoints.type_url());
+    assert_eq!(outcome.requests[0].resource_names_subscribe, ["svc"]);
+    assert_eq!(outcome.requests[1].response_nonce, "n");
+    assert_eq!(outcome.requests[1].error_detail, None);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_bad_resource_keeps_its_predecessor_and_spares_its_neighbours() {
     let before = session.spec().clusters["a"].clone();
     let bad = Cluster { lb_policy: LbPolicy::RingHash as i32, ..eds("a", "") };
     let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &bad), wire("b", &eds("b", ""))]));
-    let message = &outcome.requests[0].error_detail.as_ref().unwrap().message;
+    let message = &outcome.requests.last().unwrap().error_detail.as_ref().unwrap().message;
     assert!(message.contains("\"a\"") && message.contains("lb_policy"), "{message}");
     let spec = session.spec();
     assert!(Arc::ptr_eq(&before, &spec.clusters["a"]));
@@ -75,7 +75,7 @@ fn a_cluster_waits_for_its_new_endpoints_before_it_replaces_the_old_one() {
     assert_eq!(endpoints_of(&session.spec().clusters["a"]), Some("one"));
     let outcome = session.receive(response(Kind::Endpoints, vec![assignment("two")]));
     assert_eq!(endpoints_of(&session.spec().clusters["a"]), Some("two"));
-    assert_eq!(outcome.requests[1].resource_names_unsubscribe, ["one"]);
+    assert_eq!(outcome.requests[0].resource_names_unsubscribe, ["one"]);
 }
 
 #[test]
