@@ -79,7 +79,7 @@ async fn answer(
         RouteAction::Forward(forward) => forward,
     };
     let worker = &serving.worker;
-    let chosen = worker.with_rng(|rng| weighted(&forward.clusters, rng)).ok_or(Cause::NoEndpoint)?;
+    let chosen = weighted(&forward.clusters, &mut *worker.spread()).ok_or(Cause::NoEndpoint)?;
     let cluster = snapshot.cluster(&chosen.name).ok_or(Cause::NoCluster(forward.cluster_not_found))?;
     record.target = Target::Cluster(cluster.clone());
     let active = Counted::new(&cluster.counters, |c| &c.requests, cluster.spec.limits.requests_max);

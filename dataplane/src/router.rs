@@ -1,10 +1,13 @@
 //! Finds the route of a request: virtual host by name, then the first route that matches. Pure.
 
 mod matching;
+mod spread;
 
 use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, Method};
+
+pub use spread::Spread;
 
 use crate::spec::{Route, RouteConfig, WeightedCluster};
 

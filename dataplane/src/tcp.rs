@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpListener) {
     let worker = &serving.worker;
     let snapshot = worker.snapshot();
-    let Some(chosen) = worker.with_rng(|rng| weighted(&listener.clusters, rng)) else { return };
+    let Some(chosen) = weighted(&listener.clusters, &mut *worker.spread()) else { return };
     let Some(cluster) = snapshot.cluster(&chosen.name) else { return };
     let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, &[])) else { return };
     let mut tried = Vec::new();

@@ -2,7 +2,7 @@
 //! shared with other workers but atomic counters.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::{BTreeMap, HashMap},
     future::Future,
     io,
@@ -27,6 +27,7 @@ use crate::{
     cluster::{Counters, dns::Answers},
     listener::{Listeners, bind::Bound},
     request::record::SeriesCache,
+    router::Spread,
     snapshot::{Maker, Snapshot},
     spec::{Spec, Workload},
     telemetry::metrics::Traffic,
@@ -153,6 +154,7 @@ pub struct Worker {
     pub tasks: TaskTracker,
     snapshot: RefCell<Rc<Snapshot>>,
     rng: RefCell<SmallRng>,
+    spread: RefCell<Spread>,
     next_id: Cell<u64>,
 }
 
@@ -163,6 +165,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             snapshot: RefCell::default(),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            spread: RefCell::new(Spread::new(rand::random())),
             next_id: Cell::new(1),
             shared,
         })
@@ -176,6 +179,11 @@ impl Worker {
     /// Lends the worker's randomness.
     pub fn with_rng<T>(&self, use_rng: impl FnOnce(&mut SmallRng) -> T) -> T {
         use_rng(&mut self.rng.borrow_mut())
+    }
+
+    /// Where weighted clusters are drawn from. Held for one draw only.
+    pub fn spread(&self) -> RefMut<'_, Spread> {
+        self.spread.borrow_mut()
     }
 
     fn apply(&self, spec: &Spec, answers: &Answers) {
