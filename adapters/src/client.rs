@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::link::Link;
 use self::log::Log;
+use crate::catalog::{Item, Key};
+use crate::description::{Condition, Description};
 use crate::metrics::Metrics;
-use crate::source::{Condition, Description, Sink};
 
 mod link;
 pub mod log;
@@ -45,7 +46,7 @@ impl Client {
 
     /// Where the source tells its facts.
     pub fn sink(&self) -> Sink {
-        Sink::new(self.shared.clone())
+        Sink { shared: self.shared.clone() }
     }
 
     /// The counters of this source.
@@ -71,9 +72,39 @@ impl Client {
     }
 }
 
+/// Where a source tells its facts. What did not change goes no further than here.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    shared: Arc<Shared>,
+}
+
+impl Sink {
+    /// Everything that the source knows now; what is not in it is gone. `doubt` says why the answer is not fully
+    /// trusted, and is empty when it is.
+    pub fn listing(&self, items: Vec<Item>, doubt: &str) {
+        self.shared.record(|log| log.listing(items, doubt));
+    }
+
+    /// Adds or replaces one object.
+    pub fn upsert(&self, item: Item) {
+        self.shared.record(|log| log.upsert(item));
+    }
+
+    /// Removes one object, because the platform said that it is gone.
+    pub fn remove(&self, key: &Key) {
+        self.shared.record(|log| log.remove(key));
+    }
+
+    /// How well the source sees its platform. `Live` also restarts the age that the metrics show.
+    pub fn condition(&self, condition: Condition) {
+        self.shared.seen(&condition);
+        self.shared.record(|log| log.condition(condition));
+    }
+}
+
 /// What the source writes and every link reads.
 #[derive(Debug)]
-pub(crate) struct Shared {
+struct Shared {
     /// Held across no await, and only for as long as one change or one plan takes.
     log: Mutex<Log>,
     /// The log's newest position; links wait on it.
@@ -84,7 +115,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn record(&self, change: impl FnOnce(&mut Log)) {
+    fn record(&self, change: impl FnOnce(&mut Log)) {
         let (head, counts) = {
             let mut log = lock(&self.log);
             change(&mut log);
@@ -94,7 +125,7 @@ impl Shared {
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 
-    pub(crate) fn seen(&self, condition: &Condition) {
+    fn seen(&self, condition: &Condition) {
         if *condition == Condition::Live {
             *lock(&self.seen) = Instant::now();
         }

@@ -17,9 +17,11 @@ use self::cursor::{Ask, Cursor, Worth};
 use self::http::{Http, ReadError};
 use self::view::{News, Tell, View};
 use self::wire::{Instance, Names};
+use crate::client::Sink;
+use crate::description::{Condition, Description};
 use crate::metrics::Metrics;
 use crate::settings::{ConsulSettings, Token};
-use crate::source::{Condition, Description, Sink, Source, SourceError};
+use crate::source::{Source, SourceError};
 use crate::watch::{Backoff, Pace};
 
 mod cursor;

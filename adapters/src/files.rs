@@ -49,9 +49,11 @@ use self::assemble::assemble;
 use self::parse::{Entry, parse};
 pub use self::parse::{Place, Problem};
 use crate::catalog::Item;
+use crate::client::Sink;
+use crate::description::{Condition, Description};
 use crate::metrics::Metrics;
 use crate::settings::FilesSettings;
-use crate::source::{Condition, Description, Sink, Source, SourceError};
+use crate::source::{Source, SourceError};
 
 mod assemble;
 mod format;

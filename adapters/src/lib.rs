@@ -7,6 +7,7 @@ pub mod app;
 pub mod catalog;
 pub mod client;
 pub mod consul;
+pub mod description;
 pub mod files;
 pub mod metrics;
 pub mod settings;

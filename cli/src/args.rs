@@ -1,8 +1,11 @@
-//! The command line: every command and the options that all of them share.
+//! The command line: every command, the options that all of them share, and the way from there to an exit code.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{command, demo};
+use crate::{
+    command, demo,
+    failure::{Exit, Failure},
+};
 
 /// Printed below every help text.
 const EXIT_CODES: &str = "Exit codes: 0 yes or done; 1 the answer is no; 2 usage or bad input; \
@@ -56,10 +59,29 @@ pub enum Command {
     Completion(command::completion::CompletionArgs),
 }
 
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Control(args) => command::control::run(args),
+            Command::Proxy(args) => command::proxy::run(*args),
+            Command::Adapter(args) => command::adapter::run(args),
+            Command::Apply(args) => command::wait_for(command::apply::run(args)),
+            Command::Get(args) => command::wait_for(command::get::run(args)),
+            Command::Delete(args) => command::wait_for(command::delete::run(args)),
+            Command::Validate(args) => command::wait_for(command::validate::run(args)),
+            Command::Status(args) => command::wait_for(command::status::run(args)),
+            Command::Source(args) => command::wait_for(command::source::run(args)),
+            Command::Demo(args) => command::wait_for(demo::run(args)),
+            Command::DemoService(args) => command::wait_for(demo::service::run(args)),
+            Command::Version(args) => command::version::run(args),
+            Command::Completion(args) => command::completion::run(args, Self::command()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The commands, one file each, and the way from arguments to an exit code.
+//! The commands, one file each, and what several of them need.
 
 pub mod adapter;
 pub mod apply;
@@ -17,30 +17,7 @@ use std::{future::Future, io::Read as _, time::Duration};
 use tokio::signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    args::{Cli, Command},
-    demo,
-    failure::{Exit, Failure},
-};
-
-/// Runs the command.
-pub fn run(cli: Cli) -> Result<Exit, Failure> {
-    match cli.command {
-        Command::Control(args) => control::run(args),
-        Command::Proxy(args) => proxy::run(*args),
-        Command::Adapter(args) => adapter::run(args),
-        Command::Apply(args) => wait_for(apply::run(args)),
-        Command::Get(args) => wait_for(get::run(args)),
-        Command::Delete(args) => wait_for(delete::run(args)),
-        Command::Validate(args) => wait_for(validate::run(args)),
-        Command::Status(args) => wait_for(status::run(args)),
-        Command::Source(args) => wait_for(source::run(args)),
-        Command::Demo(args) => wait_for(demo::run(args)),
-        Command::DemoService(args) => wait_for(demo::service::run(args)),
-        Command::Version(args) => version::run(args),
-        Command::Completion(args) => completion::run(args),
-    }
-}
+use crate::failure::{Exit, Failure};
 
 /// Runs a short command to its end on one thread.
 pub fn wait_for(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     if cli.exit_with_parent {
         command::watch_parent();
     }
-    match command::run(cli) {
+    match cli.run() {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
     }

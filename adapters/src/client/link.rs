@@ -21,7 +21,7 @@ use weft_proto::registry::v1::sync_response::Step as Response;
 
 use super::log::{Listing, Plan, Step};
 use super::{Shared, lock};
-use crate::source::{Condition, Description};
+use crate::description::{Condition, Description};
 use crate::watch::Backoff;
 
 /// Messages between this task and the socket; beyond it the control plane's own pace counts.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::catalog::{Item, Key};
-use crate::source::Condition;
+use crate::description::Condition;
 
 /// Steps kept for control planes that come back; about 100 bytes each beside the shared objects.
 pub const STEPS_MAX: usize = 16_384;

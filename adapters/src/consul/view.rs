@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Item, Key};
-use crate::source::Condition;
+use crate::description::Condition;
 
 /// Something that a watch found.
 #[derive(Debug)]

@@ -1,10 +1,8 @@
 //! `weft completion`: what a shell needs to complete commands.
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::{
-    args::Cli,
     failure::{Exit, Failure},
     output,
 };
@@ -17,10 +15,10 @@ pub struct CompletionArgs {
     shell: Shell,
 }
 
-/// Prints the script.
-pub fn run(args: CompletionArgs) -> Result<Exit, Failure> {
+/// Prints the script for the command tree.
+pub fn run(args: CompletionArgs, mut tree: clap::Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut script);
+    clap_complete::generate(args.shell, &mut tree, "weft", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Yes)
 }
