@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Time that a process gets to start, on a loaded machine with a debug build.
-pub const START: Duration = Duration::from_secs(30);
+pub const START: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(10);
 
