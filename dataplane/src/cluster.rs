@@ -164,7 +164,7 @@ impl Cluster {
     /// Closes connections that idled too long or that their peers closed.
     pub fn sweep(&self, now: tokio::time::Instant) {
         for pool in self.pools.values() {
-            pool.sweep(now, self.spec.idle_timeout);
+            pool.sweep(now, self.spec.idle_timeout, self.spec.connection_age_max);
         }
     }
 }

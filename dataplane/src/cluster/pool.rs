@@ -92,6 +92,7 @@ struct Idle {
     sender: Http1,
     since: Instant,
     served: u32,
+    opened: Instant,
 }
 
 #[derive(Debug)]
@@ -100,6 +101,7 @@ struct Shared {
     streams: Cell<u32>,
     served: Cell<u32>,
     since: Cell<Instant>,
+    opened: Instant,
 }
 
 /// A try that got no response.
@@ -120,7 +122,7 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Kind {
-    Http1 { sender: Option<Http1>, served: u32 },
+    Http1 { sender: Option<Http1>, served: u32, opened: Instant },
     Http2(Rc<Shared>),
 }
 
@@ -143,23 +145,25 @@ impl Pool {
         self.active.get()
     }
 
-    /// Closes what idled longer than `idle_timeout` or was closed by its peer.
-    pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
+    /// Closes what idled longer than `idle_timeout`, has come to `age_max` or was closed by its peer.
+    pub fn sweep(&self, now: Instant, idle_timeout: Duration, age_max: Option<Duration>) {
         let fresh = |since: Instant| now.saturating_duration_since(since) < idle_timeout;
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed() && fresh(idle.since));
+        idle.retain(|idle| !idle.sender.is_closed() && fresh(idle.since) && !aged(idle.opened, now, age_max));
         if idle.is_empty() {
             idle.shrink_to_fit();
         }
         self.shared.borrow_mut().retain(|shared| {
-            !shared.sender.is_closed() && (shared.streams.get() > 0 || fresh(shared.since.get()))
+            !shared.sender.is_closed()
+                && !aged(shared.opened, now, age_max)
+                && (shared.streams.get() > 0 || fresh(shared.since.get()))
         });
     }
 
-    fn take_idle(&self) -> Option<Idle> {
+    fn take_idle(&self, age_max: Option<Duration>) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         while let Some(candidate) = idle.pop() {
-            if candidate.sender.is_ready() {
+            if candidate.sender.is_ready() && !old(candidate.opened, age_max) {
                 return Some(candidate);
             }
         }
@@ -173,10 +177,13 @@ impl Pool {
         open.min_by_key(|shared| shared.streams.get()).cloned()
     }
 
-    fn take_shared(&self, requests_max: u32) -> Option<Rc<Shared>> {
+    /// What has had its requests or its time leaves the pool, and closes with its last stream.
+    fn take_shared(&self, requests_max: u32, age_max: Option<Duration>) -> Option<Rc<Shared>> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| {
-            !shared.sender.is_closed() && (requests_max == 0 || shared.served.get() < requests_max)
+            !shared.sender.is_closed()
+                && (requests_max == 0 || shared.served.get() < requests_max)
+                && !old(shared.opened, age_max)
         });
         shared.iter().find(|shared| shared.streams.get() < H2_STREAMS_MAX).cloned()
     }
@@ -203,16 +210,16 @@ impl Host {
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         loop {
-            let pooled = self.pool.take_idle();
+            let pooled = self.pool.take_idle(self.cluster.connection_age_max);
             let fresh = pooled.is_none();
-            let (mut sender, served) = match pooled {
-                Some(idle) => (idle.sender, idle.served),
+            let (mut sender, served, opened) = match pooled {
+                Some(idle) => (idle.sender, idle.served, idle.opened),
                 None => match Box::pin(self.open_http1(counters)).await {
                     Ok(opened) => opened,
                     Err(fault) => return Err(Failed { fault, unsent: Some(request) }),
                 },
             };
-            let mut lease = self.lease(Kind::Http1 { sender: None, served: served + 1 });
+            let mut lease = self.lease(Kind::Http1 { sender: None, served: served + 1, opened });
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     if let Kind::Http1 { sender: slot, .. } = &mut lease.kind {
@@ -235,7 +242,7 @@ impl Host {
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         loop {
-            let (shared, fresh) = match self.pool.take_shared(self.lifetime_requests()) {
+            let (shared, fresh) = match self.take_shared() {
                 Some(shared) => (shared, false),
                 None => match Box::pin(self.connect_http2(counters)).await {
                     Ok(shared) => (shared, true),
@@ -257,12 +264,12 @@ impl Host {
     }
 
     /// A new connection or, where the limit allows none, the next that becomes idle.
-    async fn open_http1(&self, counters: &Arc<Counters>) -> Result<(Http1, u32), Fault> {
+    async fn open_http1(&self, counters: &Arc<Counters>) -> Result<(Http1, u32, Instant), Fault> {
         let mut waiting = None;
         loop {
             match self.connect_http1(counters).await {
                 Err(fault) if fault.cause == Cause::Overflow => {}
-                result => return result.map(|sender| (sender, 0)),
+                result => return result.map(|sender| (sender, 0, Instant::now())),
             }
             if waiting.is_none() {
                 let place = Counted::new(counters, |c| &c.pending, self.cluster.limits.pending_max);
@@ -270,8 +277,8 @@ impl Host {
             }
             // The caller's deadline ends the wait.
             let _ = tokio::time::timeout(WAIT_TICK, self.pool.freed.notified()).await;
-            if let Some(idle) = self.pool.take_idle() {
-                return Ok((idle.sender, idle.served));
+            if let Some(idle) = self.pool.take_idle(self.cluster.connection_age_max) {
+                return Ok((idle.sender, idle.served, idle.opened));
             }
         }
     }
@@ -291,7 +298,7 @@ impl Host {
 
     async fn connect_http2(&self, counters: &Arc<Counters>) -> Result<Rc<Shared>, Fault> {
         let _turn = self.pool.connecting.acquire().await.map_err(|_| Fault::from(Cause::ConnectFailed))?;
-        if let Some(shared) = self.pool.take_shared(self.lifetime_requests()) {
+        if let Some(shared) = self.take_shared() {
             return Ok(shared);
         }
         let (stream, opened) = match self.connect(counters).await {
@@ -316,6 +323,7 @@ impl Host {
             streams: Cell::new(0),
             served: Cell::new(0),
             since: Cell::new(Instant::now()),
+            opened: Instant::now(),
         });
         self.pool.shared.borrow_mut().push(shared.clone());
         Ok(shared)
@@ -343,6 +351,10 @@ impl Host {
         }
     }
 
+    fn take_shared(&self) -> Option<Rc<Shared>> {
+        self.pool.take_shared(self.lifetime_requests(), self.cluster.connection_age_max)
+    }
+
     fn lifetime_requests(&self) -> u32 {
         self.cluster.limits.requests_per_connection_max
     }
@@ -356,21 +368,22 @@ impl Host {
 impl Lease {
     /// The response has been read to its end: keeps the connection for the next request.
     pub fn give_back(mut self) {
-        let Kind::Http1 { sender, served } = &mut self.kind else { return };
-        let (Some(mut sender), served) = (sender.take(), *served) else { return };
+        let Kind::Http1 { sender, served, opened } = &mut self.kind else { return };
+        let (Some(mut sender), served, opened) = (sender.take(), *served, *opened) else { return };
         let max = self.host.lifetime_requests();
-        if sender.is_closed() || (max > 0 && served >= max) {
+        let used_up = (max > 0 && served >= max) || old(opened, self.host.cluster.connection_age_max);
+        if sender.is_closed() || used_up {
             return;
         }
         let pool = self.host.pool.clone();
         if sender.is_ready() {
-            keep(&pool, sender, served);
+            keep(&pool, sender, served, opened);
             return;
         }
         // The response overtook the end of the request, or the connection has not been polled since.
         tokio::task::spawn_local(async move {
             if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
-                keep(&pool, sender, served);
+                keep(&pool, sender, served, opened);
             }
         });
     }
@@ -389,12 +402,21 @@ impl Drop for Lease {
     }
 }
 
-fn keep(pool: &Pool, sender: Http1, served: u32) {
+fn keep(pool: &Pool, sender: Http1, served: u32, opened: Instant) {
     let mut idle = pool.idle.borrow_mut();
     if idle.len() < IDLE_MAX {
-        idle.push(Idle { sender, since: Instant::now(), served });
+        idle.push(Idle { sender, since: Instant::now(), served, opened });
         pool.freed.notify_one();
     }
+}
+
+/// Whether a connection has had its time. Reads the clock only where there is a limit.
+fn old(opened: Instant, age_max: Option<Duration>) -> bool {
+    age_max.is_some() && aged(opened, Instant::now(), age_max)
+}
+
+fn aged(opened: Instant, now: Instant, age_max: Option<Duration>) -> bool {
+    age_max.is_some_and(|max| now.saturating_duration_since(opened) >= max)
 }
 
 /// What an error of hyper's means.

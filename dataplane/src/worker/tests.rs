@@ -64,6 +64,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
             requests_per_connection_max: 0,
         },
         idle_timeout: Duration::from_secs(60),
+        connection_age_max: None,
         destination: Destination { host: "c.local".into(), name: "c".into(), namespace: "default".into() },
     }
 }
@@ -393,6 +394,21 @@ async fn an_update_keeps_connections_and_serves_the_new_endpoints() {
     assert!(ask().await.ends_with("first 1"));
     proxy.spec.send_replace(Arc::new(Spec { listeners, ..make(&[second]) }));
     while !ask().await.ends_with("second") {}
+}
+
+#[tokio::test]
+async fn a_connection_that_has_come_to_its_age_serves_no_further_request() {
+    let origin = origin(|connection, _, _| text(format!("[{connection}]"))).await;
+    for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+        for (age_max, same) in [(None, true), (Some(Duration::ZERO), false), (Some(Duration::MAX), true)] {
+            let cluster = Cluster { connection_age_max: age_max, ..cluster(protocol, 10) };
+            let proxy = Proxy::start_with(spec(cluster, endpoints(&[origin]), forward(None, None)), 1);
+            let address = proxy.address().await;
+            let (first, second) = (raw(address, GET).await, raw(address, GET).await);
+            let connection = |answer: &str| answer[answer.rfind('[').unwrap()..].to_owned();
+            assert_eq!(connection(&first) == connection(&second), same, "{protocol:?} {age_max:?}");
+        }
+    }
 }
 
 #[tokio::test]

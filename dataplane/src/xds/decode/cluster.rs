@@ -32,8 +32,7 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, duration, endpoint, is, nothing_left, optional_duration, pass_over, required, unknown_type,
-    unpack,
+    At, Refusal, endpoint, is, nothing_left, optional_duration, pass_over, required, unknown_type, unpack,
 };
 use crate::spec::{
     Balancing, Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
@@ -81,6 +80,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         connect_timeout,
         limits,
         idle_timeout: options.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+        connection_age_max: options.connection_age_max,
         destination,
     })
 }
@@ -324,7 +324,16 @@ fn thresholds(mut raw: Thresholds) -> Result<ClusterLimits, Refusal> {
 struct Options {
     protocol: UpstreamProtocol,
     idle_timeout: Option<Duration>,
+    connection_age_max: Option<Duration>,
     requests_per_connection_max: Option<u32>,
+}
+
+/// What HTTP versions have in common.
+#[derive(Default)]
+struct ConnectionOptions {
+    idle_timeout: Option<Duration>,
+    age_max: Option<Duration>,
+    requests_max: Option<u32>,
 }
 
 fn legacy_requests_per_connection(raw: &mut RawCluster) -> Option<u32> {
@@ -332,8 +341,12 @@ fn legacy_requests_per_connection(raw: &mut RawCluster) -> Option<u32> {
 }
 
 fn protocol_options(raw: &mut RawCluster) -> Result<Options, Refusal> {
-    let mut options =
-        Options { protocol: UpstreamProtocol::Http1, idle_timeout: None, requests_per_connection_max: None };
+    let mut options = Options {
+        protocol: UpstreamProtocol::Http1,
+        idle_timeout: None,
+        connection_age_max: None,
+        requests_per_connection_max: None,
+    };
     if raw.http2_protocol_options.take().is_some() {
         options.protocol = UpstreamProtocol::Http2;
     }
@@ -347,7 +360,7 @@ fn protocol_options(raw: &mut RawCluster) -> Result<Options, Refusal> {
 fn http_options(mut raw: HttpProtocolOptions) -> Result<Options, Refusal> {
     let common = raw.common_http_protocol_options.take();
     let common = common.map(common_options).transpose().at("common_http_protocol_options")?;
-    let (idle_timeout, requests_per_connection_max) = common.unwrap_or_default();
+    let common = common.unwrap_or_default();
     let protocol = match raw.upstream_protocol_options.take() {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => match config.protocol_config {
             Some(ProtocolConfig::HttpProtocolOptions(_)) => UpstreamProtocol::Http1,
@@ -380,16 +393,23 @@ fn http_options(mut raw: HttpProtocolOptions) -> Result<Options, Refusal> {
         }
     }
     nothing_left(&raw)?;
-    Ok(Options { protocol, idle_timeout, requests_per_connection_max })
+    Ok(Options {
+        protocol,
+        idle_timeout: common.idle_timeout,
+        connection_age_max: common.age_max,
+        requests_per_connection_max: common.requests_max,
+    })
 }
 
-/// Idle timeout and requests per connection.
-fn common_options(mut raw: CommonOptions) -> Result<(Option<Duration>, Option<u32>), Refusal> {
-    let idle = raw.idle_timeout.take().map(duration).transpose().at("idle_timeout")?;
-    let requests = raw.max_requests_per_connection.take().map(|max| max.value);
+fn common_options(mut raw: CommonOptions) -> Result<ConnectionOptions, Refusal> {
+    let idle_timeout = optional_duration(raw.idle_timeout.take(), "idle_timeout")?;
+    // Zero is no limit, as in Envoy.
+    let age_max = optional_duration(raw.max_connection_duration.take(), "max_connection_duration")?
+        .filter(|max| !max.is_zero());
+    let requests_max = raw.max_requests_per_connection.take().map(|max| max.value);
     pass_over!(raw: max_headers_count, max_response_headers_kb);
     nothing_left(&raw)?;
-    Ok((idle, requests))
+    Ok(ConnectionOptions { idle_timeout, age_max, requests_max })
 }
 
 /// `filter_metadata["istio"].services[0]`: `host`, `name`, `namespace`.
