@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::consul::Consul;
-use crate::files::{self, Files};
+use crate::files::Files;
 use crate::settings::{AdapterSettings, Platform};
 use crate::source::{Source, SourceError};
 
@@ -26,19 +26,6 @@ pub async fn run(settings: AdapterSettings, stop: CancellationToken) -> Result<(
             let source = Consul::new(*consul, client.metrics())?;
             drive(source, client, stop).await
         }
-    }
-}
-
-/// What is wrong with the platform as the adapter would see it now, one line each; empty when nothing is.
-pub async fn check(settings: &AdapterSettings) -> Vec<String> {
-    match &settings.platform {
-        Platform::Files(files) => match files::check(files) {
-            Ok(problems) => problems.iter().map(ToString::to_string).collect(),
-            Err(error) => {
-                vec![format!("{}: {error}; name a directory that exists", files.directory.display())]
-            }
-        },
-        Platform::Consul(consul) => Consul::check(consul).await,
     }
 }
 

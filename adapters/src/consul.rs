@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::check::check;
 use self::cursor::{Ask, Cursor, Worth};
 use self::http::{Http, ReadError};
 use self::view::{News, Tell, View};
@@ -24,6 +25,7 @@ use crate::settings::{ConsulSettings, Token};
 use crate::source::{Source, SourceError};
 use crate::watch::{Backoff, Pace};
 
+mod check;
 mod cursor;
 mod http;
 mod map;
@@ -65,23 +67,6 @@ impl Consul {
             platform: "consul",
             cluster: settings.datacenter.clone().unwrap_or_else(|| "consul".to_owned()),
             region: settings.region.clone(),
-        }
-    }
-
-    /// What is wrong between here and Consul now; empty when nothing is.
-    pub async fn check(settings: &ConsulSettings) -> Vec<String> {
-        let at = &settings.address;
-        let http = match Http::new(settings.clone()) {
-            Ok(http) => http,
-            Err(error) => return vec![error.to_string()],
-        };
-        match http.get::<Names>(&["v1", "catalog", "services"], Ask::Now, WAIT).await {
-            Err(error) => vec![format!("consul at {at} {error}{}", advice(&error))],
-            Ok(answer) if !answer.doubt.is_empty() => vec![format!("consul at {at}: {}", answer.doubt)],
-            Ok(answer) if answer.body.is_empty() => vec![format!(
-                "consul at {at} shows no service, not even its own; give a token that may read services and nodes"
-            )],
-            Ok(_) => Vec::new(),
         }
     }
 }

@@ -52,6 +52,7 @@ use crate::catalog::Item;
 use crate::client::Sink;
 use crate::description::{Condition, Description};
 use crate::metrics::Metrics;
+use crate::report::{Report, Trouble};
 use crate::settings::FilesSettings;
 use crate::source::{Source, SourceError};
 
@@ -151,10 +152,22 @@ impl Source for Files {
     }
 }
 
-/// What is wrong in a directory now; an empty answer means that all of it would be told.
-pub fn check(settings: &FilesSettings) -> io::Result<Vec<Problem>> {
-    let files = scan(&settings.directory)?;
-    Ok(Memory::default().update(files, &settings.trust_domain).map(|view| view.problems).unwrap_or_default())
+/// One look at the directory: what is in it, and what of that would be told.
+pub fn check(settings: &FilesSettings, report: &mut Report) {
+    let directory = settings.directory.display();
+    let files = match scan(&settings.directory) {
+        Ok(files) => files,
+        Err(error) => {
+            return report
+                .bad(Trouble::Platform, format!("{directory}: {error}; name a directory that exists"));
+        }
+    };
+    report.good(format!("{directory} is read: {} files", files.len()));
+    let Some(view) = Memory::default().update(files, &settings.trust_domain) else { return };
+    for problem in view.problems {
+        report.bad(Trouble::Content, problem.to_string());
+    }
+    report.items = view.items;
 }
 
 fn watcher(changed: Arc<Notify>) -> Result<notify::RecommendedWatcher, SourceError> {

@@ -14,9 +14,9 @@ pub const SOURCE_BYTES_MAX: usize = 253;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawAdapterSettings {
-    /// Control planes, each as `http://127.0.0.1:15010`. All are told everything. At least one.
+    /// Control planes, each as `127.0.0.1:15010` or `http://127.0.0.1:15010`. All are told everything. At least one.
     #[serde(default)]
-    pub control_planes: Vec<String>,
+    pub control: Vec<String>,
     /// The platform.
     pub platform: RawPlatform,
 }
@@ -177,11 +177,11 @@ impl std::fmt::Debug for ConsulSettings {
 impl RawAdapterSettings {
     /// Checks everything that can be checked without touching the world.
     pub fn check(self) -> Result<AdapterSettings, SettingError> {
-        if self.control_planes.is_empty() {
-            return wrong("control_planes", "is empty; name at least one, such as http://127.0.0.1:15010");
+        if self.control.is_empty() {
+            return wrong("control", "is empty; name at least one control plane, such as 127.0.0.1:15010");
         }
         let control_planes =
-            self.control_planes.iter().map(|uri| control_plane(uri)).collect::<Result<Vec<_>, _>>()?;
+            self.control.iter().map(|text| control_plane(text)).collect::<Result<Vec<_>, _>>()?;
         let platform = match self.platform {
             RawPlatform::Files(raw) => Platform::Files(raw.check()?),
             RawPlatform::Consul(raw) => Platform::Consul(Box::new(raw.check()?)),
@@ -249,10 +249,11 @@ impl RawConsulSettings {
 }
 
 /// A control plane in plaintext, which leaves this machine under no name.
-fn control_plane(uri: &str) -> Result<Endpoint, SettingError> {
-    let parsed: Uri = match uri.parse() {
+fn control_plane(text: &str) -> Result<Endpoint, SettingError> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let parsed: Uri = match url.parse() {
         Ok(parsed) => parsed,
-        Err(error) => return wrong("control_planes", format!("'{uri}' is no address: {error}")),
+        Err(error) => return wrong("control", format!("'{text}' is no address: {error}")),
     };
     let host = parsed.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -262,8 +263,8 @@ fn control_plane(uri: &str) -> Result<Endpoint, SettingError> {
             .http2_keep_alive_interval(Duration::from_secs(15))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)),
-        Some("http") => wrong("control_planes", format!("'{uri}' is plaintext; that is only for loopback")),
-        _ => wrong("control_planes", format!("'{uri}' must begin with http:// and name a loopback address")),
+        Some("http") => wrong("control", format!("'{text}' is plaintext; that is only for loopback")),
+        _ => wrong("control", format!("'{text}' must be host:port or begin with http://, on loopback")),
     }
 }
 
@@ -300,7 +301,7 @@ mod tests {
             source: Some(source.into()),
             ..Default::default()
         };
-        RawAdapterSettings { control_planes: vec![control_plane.into()], platform: RawPlatform::Files(files) }
+        RawAdapterSettings { control: vec![control_plane.into()], platform: RawPlatform::Files(files) }
     }
 
     #[test]
@@ -313,14 +314,16 @@ mod tests {
     #[test]
     fn plaintext_stays_on_loopback() {
         assert!(files("d", "http://[::1]:1", "a").check().is_ok());
+        assert!(files("d", "127.0.0.1:1", "a").check().is_ok());
+        refused(files("d", "10.0.0.1:1", "a"), "only for loopback");
         refused(files("d", "http://10.0.0.1:1", "a"), "only for loopback");
-        refused(files("d", "127.0.0.1:1", "a"), "must begin with http://");
+        refused(files("d", "https://127.0.0.1:1", "a"), "begin with http://");
     }
 
     #[test]
     fn a_directory_and_a_control_plane_are_needed() {
         refused(files("", "http://127.0.0.1:1", "a"), "directory: is missing");
-        refused(RawAdapterSettings::default(), "control_planes: is empty");
+        refused(RawAdapterSettings::default(), "control: is empty");
     }
 
     #[test]

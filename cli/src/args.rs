@@ -104,6 +104,7 @@ mod tests {
         check("weft demo --script --requests 2000 --keep", true);
         check("weft adapter files --dir facts --control http://127.0.0.1:15010 --name files/a", true);
         check("weft adapter consul --address http://127.0.0.1:8500", true);
+        check("weft adapter consul --check -o json", true);
         check("weft apply -f routes.yaml", true);
         check("weft apply -f a.yaml -f dir --wait --dry-run", true);
         check("weft apply -f a.yaml b.yaml --wait=30s -o json", true);

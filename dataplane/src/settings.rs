@@ -24,7 +24,7 @@ const USER_AGENT: &str = "weft-proxy";
 pub struct RawSettings {
     /// Control planes, `host:port` or `http://host:port`; default `127.0.0.1:15010`. One string may hold several, with
     /// commas.
-    pub control_plane: Option<OneOrMany>,
+    pub control: Option<OneOrMany>,
     /// Node id, unique among proxies; default `<workload>.<namespace>~<host name>`.
     pub node: Option<String>,
     /// `sidecar` (default) or `gateway`.
@@ -209,7 +209,7 @@ impl Settings {
         let mut locality = locality.splitn(3, '/').map(str::to_owned);
         let mut part = || locality.next().unwrap_or_default();
         Ok(Self {
-            control_planes: control_planes(raw.control_plane)?,
+            control_planes: control_planes(raw.control)?,
             node_id: raw.node.filter(|id| !id.is_empty()).unwrap_or_else(default_id),
             locality: [part(), part(), part()],
             metadata,
@@ -241,7 +241,7 @@ impl Settings {
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
     const NAMES: [&str; 14] = [
-        "control_plane",
+        "control",
         "node",
         "role",
         "namespace",
@@ -275,12 +275,11 @@ fn control_planes(raw: Option<OneOrMany>) -> Result<Vec<tonic::transport::Endpoi
         Some(OneOrMany::Many(texts)) => texts,
     };
     if texts.is_empty() {
-        return Err(bad("control_plane", "empty; name at least one address"));
+        return Err(bad("control", "empty; name at least one address"));
     }
     let parse = |(i, text): (usize, String)| {
         let url = if text.contains("://") { text.clone() } else { format!("http://{text}") };
-        let wanted =
-            || bad(format!("control_plane[{i}]"), format!("{text:?} is no address; write host:port"));
+        let wanted = || bad(format!("control[{i}]"), format!("{text:?} is no address; write host:port"));
         if !url.starts_with("http://") {
             return Err(wanted());
         }
@@ -360,6 +359,22 @@ mod tests {
         assert_eq!(settings.metadata.upstreams[0].service, "api");
         assert_eq!(settings.metadata.upstreams[0].port, 8080);
         assert_eq!(settings.control_planes.len(), 1);
+    }
+
+    #[test]
+    fn the_environment_names_settings_and_leaves_those_of_other_commands_alone() {
+        let vars = [
+            ("WEFT_CONTROL", "127.0.0.1:1,127.0.0.1:2"),
+            ("WEFT_PROXY_ADMIN", "127.0.0.1:3"),
+            ("WEFT_ADDR", "http://127.0.0.1:4"),
+            ("CONTROL", "x"),
+        ];
+        let found: BTreeMap<String, String> =
+            environment(vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()))).collect();
+        assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), ["admin", "control"]);
+        let raw =
+            RawSettings { control: Some(OneOrMany::One(found["control"].clone())), ..Default::default() };
+        assert_eq!(Settings::check(raw).unwrap().control_planes.len(), 2);
     }
 
     #[test]

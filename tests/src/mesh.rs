@@ -269,7 +269,7 @@ fn proxy_settings(
         .collect();
     let settings = json!({
         "node": name,
-        "control_plane": [format!("http://{control}")],
+        "control": [format!("http://{control}")],
         "namespace": metadata.namespace,
         "workload": metadata.workload,
         "version": metadata.version,

@@ -21,7 +21,7 @@ fn write(directory: &Path, service: &str, ports: &[u16]) {
 /// Runs the files adapter until the guard is dropped.
 fn adapt(directory: &Path, planes: &[String]) -> DropGuard {
     let files = RawFilesSettings { directory: Some(directory.to_owned()), ..Default::default() };
-    let raw = RawAdapterSettings { control_planes: planes.to_vec(), platform: RawPlatform::Files(files) };
+    let raw = RawAdapterSettings { control: planes.to_vec(), platform: RawPlatform::Files(files) };
     let stop = CancellationToken::new();
     tokio::spawn(app::run(raw.check().expect("good settings"), stop.clone()));
     stop.drop_guard()

@@ -1,4 +1,6 @@
-//! `weft adapter`: runs one adapter, which tells the control plane what its platform runs.
+//! `weft adapter`: runs one adapter, which tells the control plane what its platform runs, or looks once with `--check`.
+
+mod check;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use weft_adapters::{
 use crate::{
     command::{self, SETTINGS_HINT},
     failure::{Exit, Failure},
+    output::OutputArgs,
 };
 
 /// Where the control plane takes adapters when nothing else is said.
@@ -39,6 +42,11 @@ struct CommonArgs {
     /// Region of endpoints that name none
     #[arg(long, env = "WEFT_REGION")]
     region: Option<String>,
+    /// Look once, say what would be told and what stands in its way, and tell nothing
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The platform.
@@ -97,7 +105,11 @@ struct ConsulArgs {
 
 /// Runs the adapter until SIGTERM or Ctrl-C.
 pub fn run(args: AdapterArgs) -> Result<Exit, Failure> {
+    let (only_check, output) = (args.common().check, args.common().output);
     let settings = args.settings()?;
+    if only_check {
+        return command::wait_for(check::run(settings, output));
+    }
     command::wait_for(async move {
         let stop = CancellationToken::new();
         command::cancel_on_signal(stop.clone());
@@ -117,6 +129,13 @@ pub fn run(args: AdapterArgs) -> Result<Exit, Failure> {
 }
 
 impl AdapterArgs {
+    fn common(&self) -> &CommonArgs {
+        match &self.platform {
+            PlatformArgs::Files(args) => &args.common,
+            PlatformArgs::Consul(args) => &args.common,
+        }
+    }
+
     fn settings(self) -> Result<AdapterSettings, Failure> {
         let raw = match self.platform {
             PlatformArgs::Files(args) => args.over_file()?,
@@ -140,8 +159,8 @@ impl FilesArgs {
         over(&mut files.source, self.common.name);
         over(&mut files.cluster, self.cluster);
         over(&mut files.region, self.common.region);
-        let control_planes = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control_planes, platform: RawPlatform::Files(files) })
+        let control = control_planes(raw.take(), self.common.control);
+        Ok(RawAdapterSettings { control, platform: RawPlatform::Files(files) })
     }
 }
 
@@ -167,8 +186,8 @@ impl ConsulArgs {
         over(&mut consul.namespace, self.namespace);
         over(&mut consul.source, self.common.name);
         over(&mut consul.region, self.common.region);
-        let control_planes = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control_planes, platform: RawPlatform::Consul(consul) })
+        let control = control_planes(raw.take(), self.common.control);
+        Ok(RawAdapterSettings { control, platform: RawPlatform::Consul(consul) })
     }
 }
 
@@ -191,7 +210,7 @@ fn file(path: Option<&Path>) -> Result<Option<RawAdapterSettings>, Failure> {
 
 /// Flags beat the file, which beats the default.
 fn control_planes(file: Option<RawAdapterSettings>, flags: Vec<String>) -> Vec<String> {
-    let written = file.map(|file| file.control_planes).unwrap_or_default();
+    let written = file.map(|file| file.control).unwrap_or_default();
     match (flags.is_empty(), written.is_empty()) {
         (false, _) => flags,
         (true, false) => written,

@@ -21,7 +21,7 @@ pub struct ProxyArgs {
     /// File with settings (YAML)
     #[arg(long, env = "WEFT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Control planes, tried in turn [default: http://127.0.0.1:15010]
+    /// Control planes, tried in turn [env: WEFT_CONTROL] [default: http://127.0.0.1:15010]
     #[arg(long, value_name = "URL")]
     control: Vec<String>,
     /// Id of this proxy, unique in the mesh [default: WORKLOAD.NAMESPACE~HOST]
@@ -92,7 +92,7 @@ pub fn run(args: ProxyArgs) -> Result<Exit, Failure> {
 impl ProxyArgs {
     fn settings(self) -> Result<Settings, Failure> {
         let texts = [
-            ("control_plane", (!self.control.is_empty()).then(|| self.control.join(","))),
+            ("control", (!self.control.is_empty()).then(|| self.control.join(","))),
             ("node", self.id),
             ("namespace", self.namespace),
             ("workload", self.workload.or_else(|| self.service.clone())),

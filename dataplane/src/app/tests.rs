@@ -79,7 +79,7 @@ async fn the_last_good_configuration_is_served_while_the_control_plane_is_away()
     let directory = tempfile::tempdir().unwrap();
     Cache::open(directory.path()).unwrap().save(vec![hello()]).unwrap();
     let mut settings =
-        Settings::from_yaml("admin: '127.0.0.1:0'\ncontrol_plane: '127.0.0.1:9'\nworkers: 2\n").unwrap();
+        Settings::from_yaml("admin: '127.0.0.1:0'\ncontrol: '127.0.0.1:9'\nworkers: 2\n").unwrap();
     settings.data_dir = Some(directory.path().to_owned());
     let app = App::start(settings).unwrap();
     let (admin, mut bound) = (app.admin_address(), app.bound());
@@ -105,8 +105,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 #[tokio::test]
 async fn a_proxy_without_control_plane_is_alive_not_ready_and_drains_when_asked() {
     // Port 9 of loopback: nothing listens there.
-    let settings =
-        Settings::from_yaml("admin: '127.0.0.1:0'\ncontrol_plane: '127.0.0.1:9'\nworkers: 1\n").unwrap();
+    let settings = Settings::from_yaml("admin: '127.0.0.1:0'\ncontrol: '127.0.0.1:9'\nworkers: 1\n").unwrap();
     let app = App::start(settings).unwrap();
     let admin = app.admin_address();
     let served = tokio::spawn(app.wait(std::future::pending()));
