@@ -182,6 +182,36 @@ pub fn parse(yaml: &str, origin: &str, first_line: u32) -> (Vec<Document>, Vec<P
     (documents, problems)
 }
 
+/// Reads several texts, each with its origin, as [`parse`] does; what a later text defines anew is left out, too.
+pub fn parse_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Vec<Document>, Vec<Problem>) {
+    let mut found: Vec<Document> = Vec::new();
+    let mut problems = Vec::new();
+    for (yaml, origin) in texts {
+        let (parsed, wrong) = parse(yaml, origin, 1);
+        problems.extend(wrong);
+        for document in parsed {
+            match found.iter().find(|earlier| earlier.key() == document.key()) {
+                Some(earlier) => problems.push(Problem {
+                    origin: document.origin.clone(),
+                    line: document.line,
+                    column: 1,
+                    field: "metadata.name".to_owned(),
+                    message: format!(
+                        "{} is also defined in {}:{}",
+                        document.key(),
+                        earlier.origin,
+                        earlier.line
+                    ),
+                    hint: "rename or remove one".to_owned(),
+                    severity: Severity::Error,
+                }),
+                None => found.push(document),
+            }
+        }
+    }
+    (found, problems)
+}
+
 /// The documents of a text with the number of lines before each, as `---` separates them.
 fn split(yaml: &str) -> Vec<(u32, &str)> {
     let mut parts = Vec::new();

@@ -59,13 +59,9 @@ async fn live(args: &ClientArgs, manifests: Vec<Manifest>) -> Result<ValidateRes
 
 /// What can be seen without a mesh. A host that only the mesh knows is no problem here.
 fn offline(manifests: &[Manifest]) -> ValidateResponse {
-    let mut problems = Vec::new();
-    let mut read = Vec::new();
-    for manifest in manifests {
-        let (documents, found) = documents::parse(&manifest.yaml, &manifest.origin, 1);
-        problems.extend(found.into_iter().map(told));
-        read.extend(documents);
-    }
+    let texts = manifests.iter().map(|manifest| (manifest.yaml.as_str(), manifest.origin.as_str()));
+    let (read, found) = documents::parse_all(texts);
+    let mut problems: Vec<Problem> = found.into_iter().map(told).collect();
     let documents = u32::try_from(read.len()).unwrap_or(u32::MAX);
     let set: DocumentSet = read.into_iter().collect();
     // What these files lack the mesh may have: alone, that is a warning.
@@ -116,6 +112,21 @@ mod tests {
         ] {
             assert_eq!(errors(&yaml), Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn a_document_that_two_files_define_is_refused_in_the_second() {
+        let manifest = |origin: &str| Manifest {
+            yaml: crate::demo::documents::CANARY.to_owned(),
+            origin: origin.to_owned(),
+        };
+        let found = offline(&[manifest("a.yaml"), manifest("b.yaml")]).problems;
+        let errors: Vec<String> =
+            found.iter().filter(|found| problem::is_error(found)).map(problem::text).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].starts_with("b.yaml:1:1: error: metadata.name: ") && errors[0].contains("a.yaml:1")
+        );
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Desk {
 
     /// Checks texts as applying them would; answers their documents and everything wrong.
     pub fn check(&self, texts: &[Text]) -> (Vec<Document>, Vec<Problem>) {
-        let (found, mut problems) = parse_all(texts);
+        let (found, mut problems) =
+            documents::parse_all(texts.iter().map(|text| (text.yaml.as_str(), text.origin.as_str())));
         let view = self.registry.view();
         let InForce { set: before, .. } = self.in_force(&self.store.snapshot(), &view);
         let mut after = DocumentSet::clone(&before);
@@ -166,35 +167,6 @@ impl Desk {
 /// Whether a problem refuses its document.
 pub fn is_error(problem: &Problem) -> bool {
     problem.severity == Severity::Error
-}
-
-fn parse_all(texts: &[Text]) -> (Vec<Document>, Vec<Problem>) {
-    let mut found: Vec<Document> = Vec::new();
-    let mut problems = Vec::new();
-    for text in texts {
-        let (parsed, wrong) = documents::parse(&text.yaml, &text.origin, 1);
-        problems.extend(wrong);
-        for document in parsed {
-            match found.iter().find(|earlier| earlier.key() == document.key()) {
-                Some(earlier) => problems.push(Problem {
-                    origin: document.origin.clone(),
-                    line: document.line,
-                    column: 1,
-                    field: "metadata.name".to_owned(),
-                    message: format!(
-                        "{} is also defined in {}:{}",
-                        document.key(),
-                        earlier.origin,
-                        earlier.line
-                    ),
-                    hint: "rename or remove one".to_owned(),
-                    severity: Severity::Error,
-                }),
-                None => found.push(document),
-            }
-        }
-    }
-    (found, problems)
 }
 
 fn key_of(document: &Document) -> DocumentKey {
