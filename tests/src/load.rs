@@ -40,6 +40,8 @@ pub struct Plan {
 pub struct Tally {
     /// Answers with status 200, by the version that answered.
     pub versions: BTreeMap<String, u64>,
+    /// The same answers, by the protocol of the connection that they came on.
+    pub protocols: BTreeMap<Protocol, u64>,
     /// Everything else, by what happened.
     pub failures: BTreeMap<String, u64>,
 }
@@ -48,6 +50,11 @@ impl Tally {
     /// Requests that were answered with 200.
     pub fn good(&self) -> u64 {
         self.versions.values().sum()
+    }
+
+    /// Requests that were answered with 200 over a protocol.
+    pub fn good_over(&self, protocol: Protocol) -> u64 {
+        self.protocols.get(&protocol).copied().unwrap_or(0)
     }
 
     /// Requests that failed.
@@ -123,7 +130,10 @@ async fn worker(
         let outcome = one(&plan, protocol, &mut connection).await;
         let mut tally = tally.lock().expect("no holder panics");
         match outcome {
-            Ok((200, version)) => *tally.versions.entry(version).or_default() += 1,
+            Ok((200, version)) => {
+                *tally.versions.entry(version).or_default() += 1;
+                *tally.protocols.entry(protocol).or_default() += 1;
+            }
             Ok((status, _)) => {
                 *tally.failures.entry(format!("{protocol:?} status {status}")).or_default() += 1
             }
