@@ -1,10 +1,11 @@
 //! Drives the real `weft` program from outside. Reading order: `program` (find and run it), `wait`, `backend` (what is
-//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `mesh` (all of it
-//! wired together), `case` (the differential table).
+//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `consul` (a platform), `mesh` (all
+//! of it wired together), `case` (the differential table).
 
 pub mod backend;
 pub mod case;
 pub mod client;
+pub mod consul;
 pub mod envoy;
 pub mod load;
 pub mod mesh;

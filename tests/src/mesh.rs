@@ -1,4 +1,4 @@
-//! A whole mesh on loopback: control plane, file adapter, backends, and proxies of either kind. The only file that
+//! A whole mesh on loopback: control plane, adapter, backends, and proxies of either kind. The only file that
 //! knows the program's flags and the shape of its settings.
 
 use std::{
@@ -21,6 +21,7 @@ use weft_proto::{
 };
 
 use crate::{
+    consul::Consul,
     envoy,
     program::{Program, free_ports, weft},
     wait::{self, START, until},
@@ -37,7 +38,7 @@ pub struct Mesh {
     pub admin: SocketAddr,
     /// The control plane.
     pub control: Program,
-    /// The file adapter.
+    /// The adapter.
     pub adapter: Option<Program>,
     /// Everything that the mesh writes. Dropped last: programs that fail a test print their logs from here.
     pub dir: Arc<TempDir>,
@@ -156,6 +157,14 @@ impl Mesh {
             command.arg("--control").arg(format!("http://{}", self.ads)).args(["--name", "files"]);
             self.adapter = Some(Program::start("adapter", self.dir.path(), &mut command));
         }
+    }
+
+    /// Starts a Consul adapter, whose source is `consul/local`.
+    pub fn follow(&mut self, consul: &Consul) {
+        let mut command = Command::new(weft());
+        command.args(["adapter", "consul", "--address", &consul.url()]);
+        command.arg("--control").arg(format!("http://{}", self.ads));
+        self.adapter = Some(Program::start("adapter", self.dir.path(), &mut command));
     }
 
     /// Runs the command line against this mesh.

@@ -5,10 +5,15 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 /// Bytes of a log that are shown when a test fails.
 const LOG_TAIL_BYTES: usize = 6_000;
+
+/// First of the ports that are given to no client, and how many there are: Linux gives clients 32768 and above.
+const LASTING_PORTS_FROM: u16 = 20_000;
+const LASTING_PORTS: u16 = 12_000;
 
 /// A running program. Killed on drop; its log is printed if the test is failing.
 pub struct Program {
@@ -115,6 +120,20 @@ pub fn peer(name: &str, cached: &str) -> Option<PathBuf> {
 pub fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     listener.local_addr().expect("a bound socket has an address")
+}
+
+/// A free port that the system gives to no client, for a server that goes away and comes back: while it is away, a
+/// client's own port cannot take its place.
+pub fn lasting_port() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let spread = (std::process::id() % 1_000) as u16 * 10;
+    loop {
+        let port = LASTING_PORTS_FROM + (spread + NEXT.fetch_add(1, Ordering::Relaxed)) % LASTING_PORTS;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Several different free ports.
