@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,8 @@ const WATCHED_MAX: usize = 128;
 const WAIT_IN_TURN: Duration = Duration::from_secs(2);
 /// Wake-ups of one watch: two at once, then one in each such time.
 const WAKE_EVERY: Duration = Duration::from_millis(200);
+/// After one watch has its first good answer again the others ask within this time, whatever their backoff.
+const REVIVE_WITHIN: Duration = Duration::from_secs(1);
 /// News between the watches and the view; a full queue slows the watches down.
 const NEWS_MAX: usize = 256;
 /// Consul's own service, which no workload calls.
@@ -71,6 +73,11 @@ impl Consul {
     }
 }
 
+/// Spreads the questions of watches that come back together.
+fn spread() -> Duration {
+    REVIVE_WITHIN.mul_f64(rand::random::<f64>())
+}
+
 /// What to do about an error, where that is known.
 fn advice(error: &ReadError) -> &'static str {
     match error {
@@ -93,6 +100,7 @@ impl Source for Consul {
             metrics: self.metrics,
             news,
             turns: Arc::new(Semaphore::new(WATCHED_MAX)),
+            revived: watch::Sender::new(()),
             watched: Arc::new(AtomicUsize::new(0)),
         };
         let mut tasks = JoinSet::new();
@@ -135,6 +143,8 @@ struct Watch {
     metrics: Metrics,
     news: mpsc::Sender<News>,
     turns: Arc<Semaphore>,
+    /// Rung by the first good answer after a failure: what ends for one watch ends for the others, too.
+    revived: watch::Sender<()>,
     watched: Arc<AtomicUsize>,
 }
 
@@ -196,12 +206,17 @@ impl Watch {
     ) {
         let (mut cursor, mut backoff) = (Cursor::default(), Backoff::usual());
         let mut pace = Pace::new(2, WAKE_EVERY, Instant::now());
+        let (mut revived, mut failing) = (self.revived.subscribe(), false);
         loop {
+            revived.mark_unchanged();
             let asked = self.ask::<T>(question.is_some(), path, cursor.ask()).await;
             let (news, delay) = match asked {
                 Ok(answer) => {
                     self.metrics.read();
                     backoff.succeeded(Instant::now());
+                    if std::mem::take(&mut failing) {
+                        self.revived.send_replace(());
+                    }
                     let delay = pace.take(Instant::now());
                     match cursor.answered(answer.index) {
                         // Asked again at once, but no faster than the pace.
@@ -216,6 +231,7 @@ impl Watch {
                     self.metrics.error();
                     let reason = format!("consul at {} {error}{}", self.settings.address, advice(&error));
                     cursor.failed(&reason);
+                    failing = true;
                     let delay = backoff.failed(Instant::now(), &mut rand::rng());
                     (Some(News::Failed(question.clone(), reason)), delay)
                 }
@@ -225,7 +241,10 @@ impl Watch {
             {
                 return;
             }
-            tokio::time::sleep(delay).await;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = revived.changed(), if failing => tokio::time::sleep(delay.min(spread())).await,
+            }
         }
     }
 

@@ -26,6 +26,9 @@ const TRIES: usize = 3;
 /// How long Consul stays away.
 const AWAY: Duration = Duration::from_secs(60);
 
+/// When the adapter asks again at the latest, and a little.
+const NOTICED: Duration = Duration::from_secs(45);
+
 /// Requests that show which versions serve: an endpoint is overlooked once in 60,000 looks.
 const LOOKS: usize = 16;
 
@@ -106,7 +109,7 @@ impl Town {
 
     /// Waits until `weft status` shows the source in this state with so many endpoints held back, and the metrics too.
     async fn source(&self, state: &str, held: u32) -> String {
-        until(&format!("{SOURCE} {state} with {held} held"), SYNC, async || {
+        until(&format!("{SOURCE} {state} with {held} held"), NOTICED, async || {
             let shown = self.mesh.command(&["status"]);
             let text = String::from_utf8_lossy(&shown.stdout).into_owned();
             let row = text.lines().find(|line| line.starts_with(SOURCE)).unwrap_or_default();
