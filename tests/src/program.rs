@@ -60,7 +60,12 @@ impl Program {
 
     /// Asks it to end (SIGTERM), without waiting.
     pub fn terminate(&self) {
-        let sent = Command::new("/bin/sh").arg("-c").arg(format!("kill -TERM {}", self.id())).status();
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal by its short name.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("/bin/sh").arg("-c").arg(format!("kill -{signal} {}", self.id())).status();
         assert!(sent.is_ok_and(|status| status.success()), "cannot signal {}", self.name);
     }
 
