@@ -1,7 +1,6 @@
 //! House rules that no compiler checks.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -124,27 +123,4 @@ fn crates_meet_only_in_protobuf() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn subcommands_that_the_readme_names_exist() {
-    let Ok(readme) = fs::read_to_string(root().join("README.md")) else {
-        return;
-    };
-    let mut wrong = BTreeSet::new();
-    for line in readme.lines().map(str::trim) {
-        let Some(rest) = line.strip_prefix("weft ").or_else(|| line.strip_prefix("$ weft ")) else {
-            continue;
-        };
-        let Some(word) = rest.split_whitespace().next().filter(|word| word.starts_with(char::is_alphabetic))
-        else {
-            continue;
-        };
-        let help =
-            std::process::Command::new(weft_tests::program::weft()).args([word, "--help"]).output().unwrap();
-        if !help.status.success() {
-            wrong.insert(format!("weft {word}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:?}");
 }
