@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Connection, Protocol, full, get},
-    program::{Program, free_ports, lasting_port, peer},
+    program::{Program, free_port, free_ports, peer},
     wait::{START, until},
 };
 
@@ -28,7 +28,7 @@ pub struct Consul {
 impl Consul {
     /// Starts an agent that anybody may ask everything.
     pub async fn start(dir: &Path) -> Self {
-        let mut consul = Self { http: lasting_port(), program: None, dir: dir.to_owned(), hcl: "" };
+        let mut consul = Self { http: free_port(), program: None, dir: dir.to_owned(), hcl: "" };
         consul.restart().await;
         consul
     }
@@ -36,7 +36,7 @@ impl Consul {
     /// Starts an agent that answers nobody without a token; `token` may do everything.
     pub async fn start_guarded(dir: &Path) -> (Self, &'static str) {
         const HCL: &str = r#"acl { enabled = true, default_policy = "deny", tokens { master = "2f0b2a67-0c5d-4f8e-9d0a-6d3c1f3f8a11" } }"#;
-        let mut consul = Self { http: lasting_port(), program: None, dir: dir.to_owned(), hcl: HCL };
+        let mut consul = Self { http: free_port(), program: None, dir: dir.to_owned(), hcl: HCL };
         let token = "2f0b2a67-0c5d-4f8e-9d0a-6d3c1f3f8a11";
         consul.launch();
         consul.ready(Some(token)).await;

@@ -5,15 +5,19 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// Bytes of a log that are shown when a test fails.
 const LOG_TAIL_BYTES: usize = 6_000;
 
-/// First of the ports that are given to no client, and how many there are: Linux gives clients 32768 and above.
-const LASTING_PORTS_FROM: u16 = 20_000;
-const LASTING_PORTS: u16 = 12_000;
+/// First of the ports that the system gives to no client, and how many there are: Linux gives clients 32768 and above,
+/// the mesh's own defaults are below.
+const PORTS_FROM: u32 = 16_000;
+const PORTS: u32 = 16_000;
+
+/// Distance between the first ports of test programs with neighbouring process ids.
+const PORTS_STRIDE: u32 = 997;
 
 /// A running program. Killed on drop; its log is printed if the test is failing.
 pub struct Program {
@@ -121,20 +125,15 @@ pub fn peer(name: &str, cached: &str) -> Option<PathBuf> {
     std::iter::once(fetched).chain(folders).chain(usual).find(|path| path.exists())
 }
 
-/// A port that was free a moment ago. For programs that cannot say which port they took.
+/// A port that is free now, for programs that cannot say which port they took. The system gives it to no client, so it
+/// stays free until the program has it, also while a server that had it is away.
 pub fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address")
-}
-
-/// A free port that the system gives to no client, for a server that goes away and comes back: while it is away, a
-/// client's own port cannot take its place.
-pub fn lasting_port() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let spread = (std::process::id() % 1_000) as u16 * 10;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(PORTS_STRIDE);
     loop {
-        let port = LASTING_PORTS_FROM + (spread + NEXT.fetch_add(1, Ordering::Relaxed)) % LASTING_PORTS;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let port = PORTS_FROM + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let address = SocketAddr::from(([127, 0, 0, 1], port as u16));
         if TcpListener::bind(address).is_ok() {
             return address;
         }
@@ -143,7 +142,5 @@ pub fn lasting_port() -> SocketAddr {
 
 /// Several different free ports.
 pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let held: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"));
-    held.each_ref().map(|listener| listener.local_addr().expect("a bound socket has an address"))
+    std::array::from_fn(|_| free_port())
 }
