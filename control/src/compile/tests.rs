@@ -3,6 +3,8 @@
 use super::*;
 use crate::{documents, model::*};
 
+mod golden;
+
 pub(super) fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Service> {
     let host: Arc<str> = format!("{name}.default.svc.cluster.local").into();
     let ports: Vec<Port> = ports

@@ -192,6 +192,49 @@ fn the_other_kinds_are_checked() {
         "f.yaml:6:58: error: spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be more than zero",
     );
     let port = "  ports: [{number: 80, name: http, protocol: HTTP}]";
+    let policy = |policy: &str, expected: &str| {
+        check_place("DestinationRule", &format!("  host: a\n  trafficPolicy:\n    {policy}"), expected);
+    };
+    policy(
+        "loadBalancer: {consistentHash: {httpHeaderName: x}}",
+        "f.yaml:7:20: error: spec.trafficPolicy.loadBalancer.consistentHash: is not supported (remove it)",
+    );
+    policy(
+        "loadBalancer: {simple: PASSTHROUGH}",
+        "f.yaml:7:28: error: spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH is not supported (use \
+         ROUND_ROBIN, LEAST_REQUEST or RANDOM)",
+    );
+    policy(
+        "loadBalancer: {localityLbSetting: {enabled: true}}",
+        "f.yaml:7:20: error: spec.trafficPolicy.loadBalancer.localityLbSetting: is not supported (remove it)",
+    );
+    policy(
+        "tls: {mode: ISTIO_MUTUAL}",
+        "f.yaml:7:5: error: spec.trafficPolicy.tls: is not supported (remove it)",
+    );
+    policy(
+        "portLevelSettings: [{port: {number: 80}}]",
+        "f.yaml:7:5: error: spec.trafficPolicy.portLevelSettings: is not supported (remove it)",
+    );
+    policy(
+        "connectionPool: {tcp: {maxConnections: -1}}",
+        "f.yaml:7:44: error: spec.trafficPolicy.connectionPool.tcp.maxConnections: -1 is out of range (0 to \
+         2147483647 are allowed)",
+    );
+    policy(
+        "connectionPool: {http: {h2UpgradePolicy: ALWAYS}}",
+        "f.yaml:7:46: error: spec.trafficPolicy.connectionPool.http.h2UpgradePolicy: \"ALWAYS\" is no policy \
+         (DEFAULT, UPGRADE or DO_NOT_UPGRADE)",
+    );
+    policy(
+        "connectionPool: {http: {useClientProtocol: true}}",
+        "f.yaml:7:29: error: spec.trafficPolicy.connectionPool.http.useClientProtocol: is not supported (remove it)",
+    );
+    policy(
+        "connectionPool: {tcp: {tcpKeepalive: {probes: 200}}}",
+        "f.yaml:7:51: error: spec.trafficPolicy.connectionPool.tcp.tcpKeepalive.probes: 200 is out of range (1 to \
+         127 are allowed)",
+    );
     check_place(
         "ServiceEntry",
         &format!("  hosts: [a.b]\n{port}\n  resolution: STATIC\n  endpoints: [{{address: c.d}}]"),
