@@ -103,7 +103,7 @@ impl App {
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
         let feed = Feed {
             desk: desk.clone(),
-            compiler: Compiler::new(&settings.mesh_domain),
+            compiler: Compiler::default(),
             publisher: publisher.clone(),
             compiled,
             revision: 0,
@@ -263,7 +263,7 @@ impl Feed {
         let in_force = self.desk.in_force(&stored, &view);
         let mut problems = documents::check(&in_force.set, &view.mesh);
         problems.extend(in_force.problems);
-        metrics::gauge!("weft_documents").set(in_force.set.documents.len() as f64);
+        metrics::gauge!("weft_documents").set(in_force.set.len() as f64);
         let errors = problems.iter().filter(|problem| is_error(problem)).count();
         metrics::gauge!("weft_document_problems", "severity" => "error").set(errors as f64);
         metrics::gauge!("weft_document_problems", "severity" => "warning")

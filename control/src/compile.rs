@@ -6,10 +6,10 @@
 //!     documents -- tables --> ir --encode--> bytes     (again only when routes or the services' shapes changed)
 //! ```
 //!
-//! Where two documents claim the same host, the first by namespace and name wins; `documents::check` tells the other.
+//! Where two documents claim the same host, the older one has it; `documents::check` tells the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -45,9 +45,8 @@ use crate::{
 const SCOPES_MAX: usize = 4096;
 
 /// Compiles one world after another, and keeps what did not change.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Compiler {
-    mesh_domain: Arc<str>,
     world: Arc<World>,
 }
 
@@ -56,6 +55,7 @@ pub struct Compiler {
 pub struct World {
     /// Rises with every update.
     pub revision: u64,
+    domain: Arc<str>,
     services: Services,
     documents: Arc<DocumentSet>,
     hosts: Arc<Hosts>,
@@ -75,24 +75,14 @@ struct Compiled {
 }
 
 impl Compiler {
-    /// A compiler that knows nothing yet. `mesh_domain` is the suffix of cluster-local hosts: `cluster.local`.
-    pub fn new(mesh_domain: &str) -> Self {
-        Self { mesh_domain: mesh_domain.into(), world: Arc::default() }
-    }
-
-    /// The suffix of cluster-local hosts.
-    pub fn mesh_domain(&self) -> &str {
-        &self.mesh_domain
-    }
-
     /// Compiles what changed since the last update, and shares the rest.
     pub fn update(&mut self, mesh: Arc<Mesh>, documents: Arc<DocumentSet>) -> Arc<World> {
         let previous = self.world.clone();
         let services = services(&mesh, &documents, &previous.services);
-        let same_shape = same_shapes(&services, &previous.services);
+        let same_shape = mesh.domain == previous.domain && same_shapes(&services, &previous.services);
         let hosts = match same_shape {
             true => previous.hosts.clone(),
-            false => Arc::new(Hosts::of_services(services.values())),
+            false => Arc::new(Hosts::of_services(services.values(), &mesh.domain)),
         };
         let rules = DestinationRules::new(&documents, &hosts);
         let compile = |(key, service): (&ServiceKey, &Arc<Service>)| {
@@ -105,8 +95,9 @@ impl Compiler {
             false => Arc::new(Tables::new(&services, &documents, &hosts, &previous.tables)),
         };
         let revision = previous.revision + 1;
-        let scopes = Mutex::default();
-        self.world = Arc::new(World { revision, services, documents, hosts, compiled, tables, scopes });
+        let (domain, scopes) = (mesh.domain.clone(), Mutex::default());
+        self.world =
+            Arc::new(World { revision, domain, services, documents, hosts, compiled, tables, scopes });
         self.world.clone()
     }
 }
@@ -127,7 +118,7 @@ impl World {
 
     /// The document that an operator's key means, if it is a part of this world.
     pub fn document(&self, key: &str) -> Option<&Arc<Document>> {
-        self.documents.documents.get(key)
+        self.documents.get(key)
     }
 
     /// Adds a cluster by its name, `outbound|PORT|SUBSET|HOST`; nothing where it does not exist.
@@ -155,7 +146,7 @@ impl Compiled {
     }
 }
 
-/// Registered services and those of service entries; what is registered wins.
+/// Registered services and those of service entries. What is registered wins, and of two entries the older one.
 fn services(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> Services {
     let mut services = mesh.services.clone();
     let mut entries = documents.service_entries().peekable();
@@ -163,14 +154,16 @@ fn services(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> Servic
         return services;
     }
     let registered = Hosts::of_mesh(mesh);
+    let mut taken = BTreeSet::new();
     for (document, entry) in entries {
         for service in entries::services(document, entry, mesh) {
-            if registered.find(&service.host, &service.key.namespace).is_some() {
+            let known = registered.find(&service.host, &service.key.namespace).is_some();
+            if known || !taken.insert(service.host.clone()) {
                 continue;
             }
             let before = previous.get(&service.key).filter(|before| ***before == service).cloned();
             let service = before.unwrap_or_else(|| Arc::new(service));
-            services.entry(service.key.clone()).or_insert(service);
+            services.insert(service.key.clone(), service);
         }
     }
     services

@@ -3,8 +3,18 @@
 //!
 //! A field that is not implemented is an error: nothing is ignored silently. A document without a namespace belongs to
 //! `default`.
+//!
+//! Where documents claim the same, the oldest has it; of documents of one age the first by namespace, then by name
+//! (Istio's order). A document's age is that of its first version, so an update does not lose its place. What loses is
+//! told so by [`check`], and `weft get` shows it.
+//!
+//! | claimed twice | what becomes of it |
+//! | --- | --- |
+//! | host of VirtualServices, on one gateway or on `mesh` | the oldest routes it whole; the others do nothing there |
+//! | host of DestinationRules | they are merged: subsets by name, each part of the policy, the oldest first |
+//! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 mod check;
 mod destination_rule;
@@ -14,6 +24,7 @@ pub mod hosts;
 mod problem;
 mod reader;
 mod service_entry;
+mod set;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -30,6 +41,7 @@ pub use gateway::{Gateway, Server};
 pub use problem::{Problem, Severity};
 pub use reader::Located;
 pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
+pub use set::DocumentSet;
 pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, StringMatch};
 pub use virtual_service::{
@@ -58,6 +70,9 @@ pub struct Document {
     pub origin: Arc<str>,
     /// Line of the origin on which its text starts, from 1.
     pub line: u32,
+    /// When its first version was made, seconds since 1970: as its store or source knows it, else what
+    /// `metadata.creationTimestamp` says, else 0.
+    pub created_at_seconds: i64,
     /// Its meaning.
     pub spec: DocumentSpec,
 }
@@ -85,65 +100,6 @@ impl Document {
 /// The key of a document by its parts.
 pub fn key(kind: &str, namespace: &str, name: &str) -> Arc<str> {
     format!("{kind}/{namespace}/{name}").into()
-}
-
-/// Documents by key.
-#[derive(Clone, Debug, Default)]
-pub struct DocumentSet {
-    /// By `key()`.
-    pub documents: BTreeMap<Arc<str>, Arc<Document>>,
-}
-
-impl DocumentSet {
-    /// Adds or replaces a document.
-    pub fn insert(&mut self, document: Arc<Document>) {
-        self.documents.insert(document.key(), document);
-    }
-
-    /// Every document, by key.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Document>> {
-        self.documents.values()
-    }
-
-    /// Routing documents, by namespace and name.
-    pub fn virtual_services(&self) -> impl Iterator<Item = (&Arc<Document>, &VirtualService)> {
-        self.iter().filter_map(|document| match &document.spec {
-            DocumentSpec::VirtualService(spec) => Some((document, spec)),
-            _ => None,
-        })
-    }
-
-    /// Destination rules, by namespace and name.
-    pub fn destination_rules(&self) -> impl Iterator<Item = (&Arc<Document>, &DestinationRule)> {
-        self.iter().filter_map(|document| match &document.spec {
-            DocumentSpec::DestinationRule(spec) => Some((document, spec)),
-            _ => None,
-        })
-    }
-
-    /// Service entries, by namespace and name.
-    pub fn service_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &ServiceEntry)> {
-        self.iter().filter_map(|document| match &document.spec {
-            DocumentSpec::ServiceEntry(spec) => Some((document, spec)),
-            _ => None,
-        })
-    }
-
-    /// Gateways, by namespace and name.
-    pub fn gateways(&self) -> impl Iterator<Item = (&Arc<Document>, &Gateway)> {
-        self.iter().filter_map(|document| match &document.spec {
-            DocumentSpec::Gateway(spec) => Some((document, spec)),
-            _ => None,
-        })
-    }
-}
-
-impl FromIterator<Document> for DocumentSet {
-    fn from_iter<I: IntoIterator<Item = Document>>(documents: I) -> Self {
-        let mut set = Self::default();
-        documents.into_iter().for_each(|document| set.insert(Arc::new(document)));
-        set
-    }
 }
 
 /// Reads every document of a text that starts on `first_line` of `origin` (0 counts as 1). A document with an error is
@@ -195,6 +151,7 @@ pub fn parse_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Ve
                     origin: document.origin.clone(),
                     line: document.line,
                     column: 1,
+                    document: document.key(),
                     field: "metadata.name".to_owned(),
                     message: format!(
                         "{} is also defined in {}:{}",
@@ -261,7 +218,8 @@ fn parse_one(
     // Kubernetes writes it, and so it comes back with every exported document.
     object.field("status", report);
     object.finish(report);
-    let (name, namespace) = metadata?;
+    let Metadata { name, namespace, created_at_seconds } = metadata?;
+    report.set_document(key(read.0, &namespace, &name.text));
     let document = Document {
         kind: read.0,
         namespace,
@@ -269,6 +227,7 @@ fn parse_one(
         yaml: text.into(),
         origin: origin.clone(),
         line: lines_before + 1,
+        created_at_seconds,
         spec: spec?,
     };
     Some((document, name.place))
@@ -319,22 +278,29 @@ fn reader_of(
     found
 }
 
-fn metadata_of(at: &At<'_>, report: &mut Report) -> Option<(Located, Arc<str>)> {
+struct Metadata {
+    name: Located,
+    namespace: Arc<str>,
+    created_at_seconds: i64,
+}
+
+fn metadata_of(at: &At<'_>, report: &mut Report) -> Option<Metadata> {
     let mut object = at.object(report)?;
     let name = object.required("name", report).and_then(|at| dns_name(&at, report));
     let namespace = match object.field("namespace", report) {
         Some(at) => dns_name(&at, report)?.text,
         None => "default".into(),
     };
+    let created = object.field("creationTimestamp", report).and_then(|at| at.time(report));
     // Labels and annotations are the operator's own; the rest is Kubernetes' bookkeeping in exported documents.
-    for name in ["labels", "annotations", "creationTimestamp", "generation", "resourceVersion", "uid"] {
+    for name in ["labels", "annotations", "generation", "resourceVersion", "uid"] {
         object.field(name, report);
     }
     for name in ["managedFields", "ownerReferences", "finalizers", "selfLink"] {
         object.field(name, report);
     }
     object.finish(report);
-    Some((name?, namespace))
+    Some(Metadata { name: name?, namespace, created_at_seconds: created.unwrap_or_default() })
 }
 
 fn dns_name(at: &At<'_>, report: &mut Report) -> Option<Located> {

@@ -141,11 +141,29 @@ pub struct Endpoint {
     pub stale: bool,
 }
 
+/// Last part of full host names, where nobody chose another.
+pub const MESH_DOMAIN_DEFAULT: &str = "cluster.local";
+
 /// The merged mesh at one moment. Immutable; published behind `ArcSwap`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Mesh {
+    /// Last part of full host names: `cluster.local`.
+    pub domain: Arc<str>,
     /// Services by key.
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
     /// Rises with every change.
     pub revision: u64,
+}
+
+impl Mesh {
+    /// A mesh without services.
+    pub fn empty(domain: &str) -> Self {
+        Self { domain: domain.into(), services: BTreeMap::new(), revision: 0 }
+    }
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self::empty(MESH_DOMAIN_DEFAULT)
+    }
 }

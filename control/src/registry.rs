@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -16,9 +16,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fact::{DocumentFact, Speaker},
+    fact::Speaker,
     merge::VirtualIps,
-    source::{Changed, Now, Source, State, Step, StepError},
+    source::{Changed, Source},
 };
 use crate::model::Mesh;
 
@@ -26,7 +26,14 @@ pub mod disk;
 pub mod fact;
 pub mod merge;
 pub mod server;
+mod session;
 pub mod source;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use session::{Session, SessionError};
+pub use view::{SourceDocument, SourceView, View};
 
 /// Sources in one mesh.
 pub const SOURCES_MAX: usize = 256;
@@ -36,47 +43,6 @@ const MERGE_PAUSE: Duration = Duration::from_millis(10);
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// How often hold-downs are looked at while something is held.
 const HOLD_CHECK: Duration = Duration::from_millis(500);
-
-/// A document that a source tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceDocument {
-    /// The source.
-    pub owner: Arc<str>,
-    /// The document.
-    pub document: DocumentFact,
-}
-
-/// What readers see. Immutable.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    /// The merged mesh.
-    pub mesh: Arc<Mesh>,
-    /// Documents of all sources, by source and key.
-    pub documents: Arc<Vec<SourceDocument>>,
-    /// Rises with every change of either.
-    pub revision: u64,
-}
-
-/// A source for people.
-#[derive(Clone, Debug)]
-pub struct SourceView {
-    /// Who it is.
-    pub speaker: Speaker,
-    /// How well its facts are known to be right.
-    pub state: State,
-    /// Why they are not.
-    pub reason: String,
-    /// Number of services.
-    pub services: usize,
-    /// Number of endpoints.
-    pub endpoints: usize,
-    /// End of its last listing or change, seconds since 1970.
-    pub last_sync_seconds: i64,
-    /// Endpoints whose removal is held back.
-    pub held: usize,
-    /// Objects refused since it connected.
-    pub rejected: u32,
-}
 
 /// How a registry behaves.
 #[derive(Clone, Debug)]
@@ -116,31 +82,18 @@ struct Inner {
     unsaved: bool,
 }
 
+impl Inner {
+    /// Every source, by name.
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.values().map(|entry| &entry.source)
+    }
+}
+
 struct Entry {
     source: Source,
     /// The stream that may speak; another number is an older stream.
     stream: u64,
     stop: CancellationToken,
-}
-
-/// One stream's right to speak for its source.
-pub struct Session {
-    registry: Arc<Registry>,
-    name: Arc<str>,
-    stream: u64,
-    /// Cancelled when a newer stream of the same source took over.
-    pub superseded: CancellationToken,
-}
-
-/// Why a step was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// A newer stream took over.
-    #[error("a newer stream of the same source took over")]
-    Superseded,
-    /// It does not fit.
-    #[error(transparent)]
-    Step(#[from] StepError),
 }
 
 impl Registry {
@@ -160,10 +113,11 @@ impl Registry {
                 inner.sources.insert(entry.source.speaker().name.clone(), entry);
             }
         }
+        let mesh = Arc::new(Mesh::empty(&options.mesh_domain));
         let registry = Self {
             options,
             inner: Mutex::new(inner),
-            view: ArcSwap::default(),
+            view: ArcSwap::from_pointee(View { mesh, ..View::default() }),
             revision: watch::channel(0).0,
             changed: Notify::new(),
         };
@@ -183,7 +137,7 @@ impl Registry {
 
     /// Every source, by name.
     pub fn sources(&self) -> Vec<SourceView> {
-        self.lock().sources.values().map(|entry| view_of(&entry.source)).collect()
+        self.lock().sources().map(SourceView::of).collect()
     }
 
     /// Lets a source's held-back removal through; answers how many endpoints went, or none if nobody has that name.
@@ -256,7 +210,7 @@ impl Registry {
 
     fn has_work(&self) -> bool {
         let inner = self.lock();
-        inner.unsaved || inner.sources.values().any(|entry| entry.source.held() > 0)
+        inner.unsaved || inner.sources.values().any(|entry| entry.source.is_held())
     }
 
     fn tick(&self) {
@@ -281,7 +235,7 @@ impl Registry {
     pub fn publish(&self) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        record_metrics(inner);
+        view::record_metrics(inner.sources());
         let pending = std::mem::take(&mut inner.pending);
         if pending.is_empty() {
             return;
@@ -289,14 +243,11 @@ impl Registry {
         let before = self.view.load_full();
         let facts: Vec<_> =
             inner.sources.iter().map(|(name, entry)| (name.clone(), entry.source.facts())).collect();
-        let mesh = merge::merge(
-            &before.mesh,
-            &facts,
-            &pending.services,
-            &mut inner.virtual_ips,
-            &self.options.mesh_domain,
-        );
-        let documents = if pending.documents { documents_of(inner) } else { before.documents.clone() };
+        let mesh = merge::merge(&before.mesh, &facts, &pending.services, &mut inner.virtual_ips);
+        let documents = match pending.documents {
+            true => view::documents_of(inner.sources()),
+            false => before.documents.clone(),
+        };
         if mesh.revision == before.mesh.revision && documents == before.documents {
             return;
         }
@@ -311,7 +262,7 @@ impl Registry {
         let bytes = {
             let mut inner = self.lock();
             inner.unsaved = false;
-            disk::encode(inner.sources.values().map(|entry| &entry.source), &inner.virtual_ips)
+            disk::encode(inner.sources(), &inner.virtual_ips)
         };
         let written = tokio::task::spawn_blocking(move || disk::write(&file, &bytes)).await;
         if let Ok(Err(error)) = written {
@@ -333,94 +284,3 @@ impl Registry {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-impl Session {
-    /// Takes a step; answers the sequence to acknowledge, if this is the time to.
-    pub fn step(&self, sequence: u64, step: Step) -> Result<Option<u64>, SessionError> {
-        let now = Now { instant: Instant::now().into_std(), unix_seconds: unix_seconds() };
-        let mut inner = self.registry.lock();
-        let source = self.source(&mut inner)?;
-        let held = source.held();
-        let changed = source.step(sequence, step, now)?;
-        if source.held() > held {
-            tracing::warn!(source = %self.name, held = source.held(), "doubtful listing: removal held back");
-        }
-        let ack = (!source.is_listing()).then(|| source.applied());
-        self.registry.note(inner, changed);
-        Ok(ack)
-    }
-
-    /// Counts a step whose object was refused; answers like [`Session::step`].
-    pub fn refuse(&self, sequence: u64) -> Result<Option<u64>, SessionError> {
-        let mut inner = self.registry.lock();
-        let source = self.source(&mut inner)?;
-        source.refuse(sequence)?;
-        Ok((!source.is_listing()).then(|| source.applied()))
-    }
-
-    fn source<'a>(&self, inner: &'a mut Inner) -> Result<&'a mut Source, SessionError> {
-        match inner.sources.get_mut(&self.name) {
-            Some(entry) if entry.stream == self.stream => Ok(&mut entry.source),
-            _ => Err(SessionError::Superseded),
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let mut inner = self.registry.lock();
-        if let Ok(source) = self.source(&mut inner) {
-            source.disconnect();
-            tracing::warn!(source = %self.name, "source lost; its last known facts serve");
-            self.registry.note(inner, Changed::default());
-        }
-    }
-}
-
-fn documents_of(inner: &Inner) -> Arc<Vec<SourceDocument>> {
-    let of = |(name, entry): (&Arc<str>, &'_ Entry)| -> Vec<SourceDocument> {
-        let facts = entry.source.facts().documents();
-        facts.map(|document| SourceDocument { owner: name.clone(), document: document.clone() }).collect()
-    };
-    Arc::new(inner.sources.iter().flat_map(of).collect())
-}
-
-fn view_of(source: &Source) -> SourceView {
-    let (state, reason) = source.state();
-    SourceView {
-        speaker: source.speaker().clone(),
-        state,
-        reason,
-        services: source.facts().services().len(),
-        endpoints: source.facts().endpoints().len(),
-        last_sync_seconds: source.last_sync_seconds(),
-        held: source.held(),
-        rejected: source.rejected(),
-    }
-}
-
-fn record_metrics(inner: &Inner) {
-    for (name, entry) in &inner.sources {
-        let view = view_of(&entry.source);
-        let label = || name.to_string();
-        metrics::gauge!("weft_source_services", "source" => label()).set(view.services as f64);
-        metrics::gauge!("weft_source_endpoints", "source" => label()).set(view.endpoints as f64);
-        metrics::gauge!("weft_source_held_endpoints", "source" => label()).set(view.held as f64);
-        metrics::gauge!("weft_source_rejected_objects", "source" => label()).set(f64::from(view.rejected));
-        metrics::gauge!("weft_source_last_sync_seconds", "source" => label())
-            .set(view.last_sync_seconds as f64);
-        for state in [State::Live, State::Stale, State::Lost, State::Held] {
-            let on = if state == view.state { 1.0 } else { 0.0 };
-            metrics::gauge!("weft_source_state", "source" => label(), "state" => state.as_str()).set(on);
-        }
-    }
-}
-
-/// Seconds since 1970, for people.
-pub fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests;

@@ -11,12 +11,12 @@ use std::{
 use config::{Config, Environment, File};
 use serde::{Deserialize, Serialize};
 
+use crate::model::MESH_DOMAIN_DEFAULT;
+
 /// Where proxies and adapters connect in plaintext.
 pub const XDS_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15010);
 /// Where people and their tools connect.
 pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
-/// Last part of full host names.
-pub const MESH_DOMAIN_DEFAULT: &str = "cluster.local";
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.

@@ -57,6 +57,8 @@ pub struct StoredDocument {
     pub owner: Arc<str>,
     /// When it was stored, seconds since 1970.
     pub stored_at_seconds: i64,
+    /// When its first version was stored, seconds since 1970.
+    pub created_at_seconds: i64,
 }
 
 /// Every document at one revision.
@@ -182,6 +184,7 @@ pub fn plan(
                     version: revision,
                     owner,
                     stored_at_seconds: now_seconds,
+                    created_at_seconds: known.map_or(now_seconds, |known| known.created_at_seconds),
                 };
                 after.documents.insert(key, Arc::new(document));
                 outcomes.push((outcome, revision));

@@ -40,7 +40,7 @@ impl Grpc {
         let mut found = documents_of(&stored, &view, chosen);
         for document in &mut found {
             let key = documents::key(&document.kind, &document.namespace, &document.name);
-            let of_document = |problem: &&Problem| problem.origin == key;
+            let of_document = |problem: &&Problem| problem.document == key;
             document.problems = problems.iter().filter(of_document).map(view::problem).collect();
             document.problems.extend(self.refusals(&key));
         }
@@ -74,7 +74,7 @@ pub(super) fn documents_of(
         view.documents.iter().rev().filter(|it| chosen(&it.document.key))
     {
         let key = &document.key;
-        let shown = shown(key, &document.yaml, owner);
+        let shown = shown(key, &document.text.yaml, owner);
         found.insert(key.clone(), shown);
     }
     for document in stored.documents.values().filter(|it| chosen(&it.key)) {

@@ -110,9 +110,15 @@ impl Desk {
         let (found, mut problems) =
             documents::parse_all(texts.iter().map(|text| (text.yaml.as_str(), text.origin.as_str())));
         let view = self.registry.view();
-        let InForce { set: before, .. } = self.in_force(&self.store.snapshot(), &view);
+        let stored = self.store.snapshot();
+        let InForce { set: before, .. } = self.in_force(&stored, &view);
         let mut after = DocumentSet::clone(&before);
-        found.iter().for_each(|document| after.insert(Arc::new(document.clone())));
+        for document in &found {
+            // What is new is younger than all that is there.
+            let known = stored.documents.get(&key_of(document));
+            let created_at_seconds = known.map_or(i64::MAX, |known| known.created_at_seconds);
+            after.insert(Arc::new(Document { created_at_seconds, ..document.clone() }));
+        }
         let known = documents::check(&before, &view.mesh);
         let ours = |problem: &Problem| texts.iter().any(|text| *text.origin == *problem.origin);
         // What was wrong before does not stop an apply that has nothing to do with it.

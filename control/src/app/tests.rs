@@ -164,6 +164,28 @@ async fn a_broken_document_is_refused_whole_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn the_younger_of_two_documents_for_one_host_is_told_of_the_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    client.apply(manifest(ROUTE)).await.unwrap();
+    let younger = ROUTE.replace("name: api\n", "name: younger\n");
+    let answer = client.apply(manifest(&younger)).await.unwrap().into_inner();
+    let conflict = "conflict: VirtualService/default/api routes \"api\" already, and it wins";
+    assert!(answer.problems.iter().any(|problem| problem.message == conflict), "{answer:?}");
+    // An update does not make it older.
+    let again = younger.replace("hosts: [api]", "hosts: [api, api.default]");
+    client.apply(manifest(&again)).await.unwrap();
+    let listed = client.list(admin::ListRequest::default()).await.unwrap().into_inner().documents;
+    let conflicts = |name: &str| {
+        let document = listed.iter().find(|document| document.name == name).unwrap();
+        document.problems.iter().filter(|problem| problem.message.starts_with("conflict")).count()
+    };
+    assert_eq!((conflicts("api"), conflicts("younger")), (0, 2));
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_stale_version_conflicts_and_a_deleted_document_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let app = App::start(settings(&folder)).await.unwrap();

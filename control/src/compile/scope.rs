@@ -115,7 +115,11 @@ impl Scope<'_> {
             Protocol::Http2 | Protocol::Grpc => Some(HttpVersion::Http2),
             Protocol::Tcp | Protocol::Tls => None,
         };
-        let name: Arc<str> = format!("inbound|{number}||{host}").into();
+        // Of several workloads behind one service port each has a cluster; the first has the name that people know.
+        let mut name: Arc<str> = format!("inbound|{number}||{host}").into();
+        if self.set.find(Kind::Cluster, &name).is_some() {
+            name = format!("inbound|{number}|{}|{host}", inbound.bind).into();
+        }
         let app = Endpoint {
             address: inbound.app.ip().to_string().into(),
             port: inbound.app.port(),

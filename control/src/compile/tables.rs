@@ -51,12 +51,17 @@ pub(crate) struct PortTable {
 
 #[derive(Debug)]
 struct OtherHost {
+    /// As its document writes it.
     host: Arc<str>,
+    /// The document's.
+    namespace: Arc<str>,
+    canonical: Arc<str>,
     routes: Arc<[Route]>,
     document: Arc<str>,
 }
 
-type Rule<'a> = (&'a Arc<Document>, &'a VirtualService);
+/// A document, its meaning, and the host in it that is looked at.
+type Rule<'a> = (&'a Arc<Document>, &'a VirtualService, &'a Arc<str>);
 
 impl Tables {
     /// Compiles every table; what equals its predecessor in `previous` stays the same allocation.
@@ -73,11 +78,12 @@ impl Tables {
             }
         }
         let known: BTreeSet<&str> = services.values().map(|service| &*service.host).collect();
-        let other = |(host, (document, rule)): (&Arc<str>, &Rule<'_>)| {
+        let other = |(canonical, (document, rule, host)): (&Arc<str>, &Rule<'_>)| {
             // Without a service there is no port of its own: 80 is what a bare host means.
             let view = View { hosts, services, gateway: MESH_GATEWAY, port: 80 };
             let routes = view.routes(document, rule).into();
-            OtherHost { host: host.clone(), routes, document: document.key() }
+            let (host, namespace) = (Arc::clone(host), document.namespace.clone());
+            OtherHost { host, namespace, canonical: canonical.clone(), routes, document: document.key() }
         };
         let others = rules.by_host.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect();
         Self { ports, others, by_host: Mutex::default() }
@@ -125,14 +131,12 @@ impl Tables {
             }
         }
         for other in &self.others {
-            let domains: Vec<_> =
-                domains(&other.host).into_iter().filter(|d| taken.insert(d.clone())).collect();
+            let spellings = hosts.spellings(&other.host, &other.namespace, namespace);
+            let all = spellings.iter().flat_map(domains);
+            let domains: Vec<_> = all.filter(|domain| taken.insert(domain.clone())).collect();
             if !domains.is_empty() {
-                virtual_hosts.push(VirtualHost {
-                    name: other.host.clone(),
-                    domains,
-                    routes: other.routes.clone(),
-                });
+                let (name, routes) = (other.canonical.clone(), other.routes.clone());
+                virtual_hosts.push(VirtualHost { name, domains, routes });
                 documents.insert(other.document.clone());
             }
         }
@@ -147,7 +151,7 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// Of two for the same host, the first by namespace and name wins.
+    /// Of two for the same host, the older one has it.
     fn new(documents: &'a DocumentSet, hosts: &Hosts) -> Self {
         let mut by_host = BTreeMap::new();
         for (document, rule) in documents.virtual_services() {
@@ -156,7 +160,7 @@ impl<'a> Rules<'a> {
             }
             for host in &rule.hosts {
                 let canonical = hosts.canonical(&host.text, &document.namespace);
-                by_host.entry(canonical).or_insert((document, rule));
+                by_host.entry(canonical).or_insert((document, rule, &host.text));
             }
         }
         Self { by_host }
@@ -181,7 +185,7 @@ fn port_table(
 ) -> PortTable {
     let name: Arc<str> = cluster_name(view.port, "", &service.host).into();
     let (routes, documents): (Arc<[Route]>, Vec<Arc<str>>) = match rule {
-        Some((document, rule)) => (view.routes(document, rule).into(), vec![document.key()]),
+        Some((document, rule, _)) => (view.routes(document, rule).into(), vec![document.key()]),
         None => (Arc::new([default_route(&name)]), Vec::new()),
     };
     let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };

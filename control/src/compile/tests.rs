@@ -48,7 +48,7 @@ pub(super) fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) 
 
 fn mesh(services: &[Arc<Service>]) -> Arc<Mesh> {
     let services = services.iter().map(|service| (service.key.clone(), service.clone())).collect();
-    Arc::new(Mesh { services, revision: 1 })
+    Arc::new(Mesh { services, revision: 1, ..Mesh::default() })
 }
 
 fn documents(yaml: &str) -> Arc<DocumentSet> {
@@ -75,7 +75,7 @@ spec:
 
 #[test]
 fn a_service_is_compiled_for_every_port_and_subset() {
-    let mut compiler = Compiler::new("cluster.local");
+    let mut compiler = Compiler::default();
     let mesh = mesh(&[service("reviews", &[(80, Protocol::Http)], &["v1", "v2"])]);
     let world = compiler.update(mesh, documents(RULE));
     let set = world.resources(&sidecar());
@@ -90,7 +90,7 @@ fn a_service_is_compiled_for_every_port_and_subset() {
 
 #[test]
 fn an_endpoint_change_touches_its_service_alone() {
-    let mut compiler = Compiler::new("cluster.local");
+    let mut compiler = Compiler::default();
     let other = service("ratings", &[(80, Protocol::Http)], &["v1"]);
     let before = service("reviews", &[(80, Protocol::Http)], &["v1"]);
     let first = compiler.update(mesh(&[before, other.clone()]), documents(""));
@@ -110,7 +110,7 @@ fn an_endpoint_change_touches_its_service_alone() {
 
 #[test]
 fn a_proxy_with_declared_upstreams_receives_only_what_they_reach() {
-    let mut compiler = Compiler::new("cluster.local");
+    let mut compiler = Compiler::default();
     let services = ["a", "b", "c"].map(|name| service(name, &[(80, Protocol::Http)], &["v1"]));
     let world = compiler.update(mesh(&services), documents(""));
     let upstream =
@@ -124,7 +124,7 @@ fn a_proxy_with_declared_upstreams_receives_only_what_they_reach() {
 fn equal_inputs_have_equal_versions_in_every_process() {
     let build = || {
         let mesh = mesh(&[service("reviews", &[(80, Protocol::Http)], &["v1", "v2"])]);
-        Compiler::new("cluster.local").update(mesh, documents(RULE)).resources(&sidecar())
+        Compiler::default().update(mesh, documents(RULE)).resources(&sidecar())
     };
     let versions = |set: &ResourceSet| -> Vec<(Arc<str>, u64)> {
         Kind::ALL.iter().flat_map(|kind| set.of(*kind)).map(|r| (r.name.clone(), r.version)).collect()

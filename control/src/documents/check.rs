@@ -1,7 +1,6 @@
 //! What can only be seen with all documents and the mesh before one: missing subsets, unknown hosts, conflicts.
 //!
-//! Order is by namespace and name: where two documents claim the same, the first by that order wins, and the other is
-//! told so.
+//! Where two documents claim the same, the older one has it (`documents` has the rules), and the other is told so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,18 +8,23 @@ use std::{
 };
 
 use super::{
-    Destination, Document, DocumentSet, HttpAction, Located, MESH_GATEWAY, Problem, Severity, VirtualService,
+    Destination, Document, DocumentSet, HttpAction, Located, MESH_GATEWAY, Problem, ServiceEntry, Severity,
+    VirtualService,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
 
-/// Problems of a set of documents over a mesh, in the order of the documents' keys. Errors are what no change of the
+/// Problems of a set of documents over a mesh, kind by kind, the oldest document first. Errors are what no change of the
 /// mesh can heal; what a service that appears later would heal is a warning.
 pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
     let view = View::new(documents, mesh);
     let mut problems = Vec::new();
     for (document, rule) in documents.destination_rules() {
         view.check_rule(document, &rule.host, &mut problems);
+    }
+    let mut claimed = BTreeMap::new();
+    for (document, entry) in documents.service_entries() {
+        view.check_entry(document, entry, &mut claimed, &mut problems);
     }
     let mut claimed = BTreeMap::new();
     for (document, service) in documents.virtual_services() {
@@ -54,11 +58,11 @@ impl<'a> View<'a> {
     fn new(documents: &DocumentSet, mesh: &'a Mesh) -> Self {
         let hosts = Hosts::of_mesh(mesh);
         let entries = documents.service_entries().flat_map(|(_, entry)| &entry.hosts);
-        let entries = entries.map(|host| host.text.clone()).collect();
+        let entries: BTreeSet<Arc<str>> = entries.map(|host| host.text.clone()).collect();
         let mut subsets: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
         let mut rules = BTreeMap::new();
         for (document, rule) in documents.destination_rules() {
-            let host = hosts.canonical(&rule.host.text, &document.namespace);
+            let host = canonical(&hosts, &entries, &rule.host.text, &document.namespace);
             let names = rule.subsets.iter().map(|subset| subset.name.text.clone());
             subsets.entry(host.clone()).or_default().extend(names);
             rules.entry(host).or_insert_with(|| document.key());
@@ -68,8 +72,34 @@ impl<'a> View<'a> {
         Self { mesh, hosts, entries, subsets, rules, gateways }
     }
 
+    fn canonical(&self, host: &str, namespace: &str) -> Arc<str> {
+        canonical(&self.hosts, &self.entries, host, namespace)
+    }
+
+    fn check_entry(
+        &self,
+        document: &Document,
+        entry: &ServiceEntry,
+        claimed: &mut BTreeMap<Arc<str>, Arc<str>>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for host in &entry.hosts {
+            if let Some(key) = self.hosts.find(&host.text, &document.namespace) {
+                let message =
+                    format!("conflict: service {key} is registered as {:?}, and it wins", host.text);
+                problems.push(warning(document, host, message, "remove the host here"));
+                continue;
+            }
+            let first = claimed.entry(host.text.clone()).or_insert_with(|| document.key());
+            if *first != document.key() {
+                let message = format!("conflict: {first} defines {:?} already, and it wins", host.text);
+                problems.push(warning(document, host, message, "merge the two documents"));
+            }
+        }
+    }
+
     fn check_rule(&self, document: &Document, host: &Located, problems: &mut Vec<Problem>) {
-        let canonical = self.hosts.canonical(&host.text, &document.namespace);
+        let canonical = self.canonical(&host.text, &document.namespace);
         match self.rules.get(&canonical) {
             Some(first) if *first != document.key() => {
                 let message = format!("{first} is for {:?} too; it wins where both say something", host.text);
@@ -90,7 +120,7 @@ impl<'a> View<'a> {
         problems: &mut Vec<Problem>,
     ) {
         for host in &service.hosts {
-            let canonical = self.hosts.canonical(&host.text, &document.namespace);
+            let canonical = self.canonical(&host.text, &document.namespace);
             for gateway in gateways_of(document, service) {
                 let first = claimed.entry((canonical.clone(), gateway)).or_insert_with(|| document.key());
                 if *first != document.key() {
@@ -118,7 +148,7 @@ impl<'a> View<'a> {
     }
 
     fn check_destination(&self, document: &Document, to: &Destination, problems: &mut Vec<Problem>) {
-        let canonical = self.hosts.canonical(&to.host.text, &document.namespace);
+        let canonical = self.canonical(&to.host.text, &document.namespace);
         if let Some(subset) = &to.subset
             && !self.has_subset(&canonical, &subset.text)
         {
@@ -167,6 +197,14 @@ impl<'a> View<'a> {
     }
 }
 
+/// One spelling for every name of a host, those of service entries included.
+fn canonical(hosts: &Hosts, entries: &BTreeSet<Arc<str>>, host: &str, namespace: &str) -> Arc<str> {
+    match (hosts.find(host, namespace), entries.get(host)) {
+        (None, Some(entry)) => entry.clone(),
+        _ => hosts.canonical(host, namespace),
+    }
+}
+
 /// `namespace/name` of a gateway that a document names; `mesh` stays.
 pub(crate) fn gateway_name(text: &str, namespace: &str) -> String {
     match text.contains('/') || text == MESH_GATEWAY {
@@ -196,6 +234,7 @@ fn warning(document: &Document, at: &Located, message: String, hint: &str) -> Pr
         origin: document.origin.clone(),
         line: at.place.line,
         column: at.place.column,
+        document: document.key(),
         field: at.field.clone(),
         message,
         hint: hint.to_owned(),

@@ -22,6 +22,8 @@ pub struct Problem {
     pub line: u32,
     /// Column, counted from 1.
     pub column: u32,
+    /// Key of the document; empty while nothing in the text names it.
+    pub document: Arc<str>,
     /// Path of the field: `spec.http[0].route[1].weight`; empty for the document itself.
     pub field: String,
     /// What is wrong.
@@ -54,16 +56,22 @@ impl fmt::Display for Problem {
 pub(super) struct Report {
     origin: Arc<str>,
     lines_before: u32,
+    document: Arc<str>,
     problems: Vec<Problem>,
 }
 
 impl Report {
     pub(super) fn new(origin: &Arc<str>, lines_before: u32) -> Self {
-        Self { origin: origin.clone(), lines_before, problems: Vec::new() }
+        Self { origin: origin.clone(), lines_before, document: Arc::default(), problems: Vec::new() }
     }
 
     pub(super) fn place(&self, location: serde_saphyr::Location) -> Place {
         Place::of(location, self.lines_before)
+    }
+
+    /// Says which document all the problems are about.
+    pub(super) fn set_document(&mut self, key: Arc<str>) {
+        self.document = key;
     }
 
     pub(super) fn error(
@@ -77,6 +85,7 @@ impl Report {
             origin: self.origin.clone(),
             line: place.line,
             column: place.column,
+            document: Arc::default(),
             field: field.to_owned(),
             message: message.into(),
             hint: hint.into(),
@@ -89,6 +98,7 @@ impl Report {
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
+        let named = |problem| Problem { document: self.document.clone(), ..problem };
+        self.problems.into_iter().map(named).collect()
     }
 }

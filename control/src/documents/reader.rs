@@ -1,6 +1,10 @@
 //! Strict reading of a located tree: every field is asked for by name, and what nobody asked for is an error.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::{
     duration,
@@ -96,6 +100,17 @@ impl<'a> At<'a> {
                 None
             }
         }
+    }
+
+    /// A moment (RFC 3339), in seconds since 1970.
+    pub(super) fn time(&self, report: &mut Report) -> Option<i64> {
+        let text = self.text(report)?;
+        let since =
+            humantime::parse_rfc3339(&text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        if since.is_none() {
+            self.fail(report, format!("{text:?} is no time"), "write it like 2026-01-31T12:00:00Z");
+        }
+        since.and_then(|since| i64::try_from(since.as_secs()).ok())
     }
 
     pub(super) fn list(&self, report: &mut Report) -> Vec<At<'a>> {

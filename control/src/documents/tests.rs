@@ -49,6 +49,12 @@ fn what_is_no_document_is_refused() {
         "f.yaml:3:18: error: metadata.name: \"A\" is no name (lower-case letters, digits, - and . are allowed)",
     );
     check_text(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a, creationTimestamp: today}\nspec: \
+         {servers: []}",
+        "f.yaml:3:40: error: metadata.creationTimestamp: \"today\" is no time (write it like \
+         2026-01-31T12:00:00Z)",
+    );
+    check_text(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nspec: {servers: []}",
         "f.yaml:1:1: error: metadata: is missing",
     );

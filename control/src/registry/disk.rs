@@ -2,11 +2,13 @@
 //! replaced whole (write, sync, rename), readable by its owner only, and carries a checksum.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     net::Ipv4Addr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use prost::Message;
@@ -14,7 +16,7 @@ use sha2::{Digest, Sha256};
 use weft_proto::registry::v1 as wire;
 
 use super::{
-    fact::{self, Object, Speaker},
+    fact::{self, DocumentFact, DocumentText, Object, Speaker},
     merge::VirtualIps,
     source::Source,
 };
@@ -41,6 +43,19 @@ struct SavedSource {
     objects: Vec<wire::Upsert>,
     #[prost(int64, tag = "3")]
     last_sync_seconds: i64,
+    #[prost(message, repeated, tag = "4")]
+    documents: Vec<SavedDocument>,
+}
+
+/// What is known of a document beside its text.
+#[derive(Clone, PartialEq, Message)]
+struct SavedDocument {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(int64, tag = "2")]
+    since_seconds: i64,
+    #[prost(message, optional, tag = "3")]
+    good: Option<wire::Document>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -105,9 +120,19 @@ fn restore(saved: Saved) -> Loaded {
     for source in saved.sources {
         let hello = source.hello.unwrap_or_default();
         let Ok(speaker) = fact::speaker(&hello) else { continue };
+        let mut known: BTreeMap<String, SavedDocument> =
+            source.documents.into_iter().map(|saved| (saved.key.clone(), saved)).collect();
         // Objects were checked before they were written; one that a stricter version refuses is left out.
-        let objects: Vec<Object> =
-            source.objects.into_iter().filter_map(|object| fact::upsert(&speaker, object).ok()).collect();
+        let checked = source.objects.into_iter().filter_map(|object| fact::upsert(&speaker, object).ok());
+        let objects: Vec<Object> = checked
+            .map(|object| match object {
+                Object::Document(fact) => {
+                    let saved = known.remove(&fact.key.to_string());
+                    Object::Document(restored(fact, saved, source.last_sync_seconds))
+                }
+                Object::Service(_) | Object::Endpoint(_) => object,
+            })
+            .collect();
         let mut restored = Source::new(speaker);
         restored.restore(objects.into_iter(), source.last_sync_seconds);
         sources.push(restored);
@@ -117,6 +142,15 @@ fn restore(saved: Saved) -> Loaded {
         .into_iter()
         .map(|saved| (ServiceKey::new(&saved.namespace, &saved.name), Ipv4Addr::from(saved.ip)));
     Loaded { sources, virtual_ips: VirtualIps::restore(ips) }
+}
+
+/// A document with what is known of it; files of older versions do not have that.
+fn restored(fact: DocumentFact, saved: Option<SavedDocument>, last_sync_seconds: i64) -> DocumentFact {
+    let Some(saved) = saved else { return DocumentFact { since_seconds: last_sync_seconds, ..fact } };
+    let good = saved.good.map(|good| {
+        Arc::new(DocumentText { yaml: good.yaml.into(), origin: good.origin.into(), line: good.line })
+    });
+    DocumentFact { since_seconds: saved.since_seconds, good, ..fact }
 }
 
 /// The bytes of a file.
@@ -152,11 +186,21 @@ fn saved_source(source: &Source) -> SavedSource {
         .services()
         .map(fact::ServiceFact::to_wire)
         .chain(facts.endpoints().map(|endpoint| endpoint.to_wire(name)))
-        .chain(facts.documents().map(fact::DocumentFact::to_wire));
+        .chain(facts.documents().map(DocumentFact::to_wire));
+    let document = |fact: &DocumentFact| SavedDocument {
+        key: fact.key.to_string(),
+        since_seconds: fact.since_seconds,
+        good: fact.good.as_ref().map(|good| wire::Document {
+            yaml: good.yaml.to_string(),
+            origin: good.origin.to_string(),
+            line: good.line,
+        }),
+    };
     SavedSource {
         hello: Some(hello),
         objects: objects.collect(),
         last_sync_seconds: source.last_sync_seconds(),
+        documents: facts.documents().map(document).collect(),
     }
 }
 

@@ -72,13 +72,12 @@ pub fn merge(
     sources: &[(Arc<str>, &Facts)],
     changed: &BTreeSet<ServiceKey>,
     virtual_ips: &mut VirtualIps,
-    mesh_domain: &str,
 ) -> Mesh {
-    let mut mesh = Mesh { services: before.services.clone(), revision: before.revision };
+    let mut mesh = before.clone();
     let mut differs = false;
     for key in changed {
         let known = mesh.services.get(key);
-        match merge_service(key, sources, known, virtual_ips, mesh_domain) {
+        match merge_service(key, sources, known, virtual_ips, &before.domain) {
             Some(service) => {
                 if known.is_none_or(|known| **known != service) {
                     mesh.services.insert(key.clone(), Arc::new(service));

@@ -14,8 +14,6 @@ use super::{
     fact::{self, BadFact, Object},
     source::{Step, StepError},
 };
-use crate::documents::{self, Severity};
-
 /// Bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait for a peer to read them.
@@ -126,26 +124,24 @@ fn answer(
     };
     metrics::counter!("weft_registry_rejected_objects_total").increment(1);
     tracing::warn!(source = %hello.source, sequence, %refused, "object refused");
-    let ack = session.refuse(sequence).map_err(|error| status_of(&error))?;
-    Ok([rejected(sequence, refused.to_string())].into_iter().chain(ack.map(ack_of)).collect())
+    let reason = refused.to_string();
+    let ack = session.refuse(sequence, refused.replaces).map_err(|error| status_of(&error))?;
+    Ok([rejected(sequence, reason)].into_iter().chain(ack.map(ack_of)).collect())
 }
 
 /// Takes a step. A document that cannot be read is kept as text, so that its good predecessor stays in force and the
 /// status can show it; the adapter hears of it like of any refused object.
 fn take(session: &Session, sequence: u64, step: Step) -> Result<Vec<sync_response::Step>, SessionError> {
     let complaint = match &step {
-        Step::Upsert(object) => complaint_of(object),
+        Step::Upsert(object) => match &**object {
+            Object::Document(document) => document.complaint.clone(),
+            Object::Service(_) | Object::Endpoint(_) => None,
+        },
         Step::Begin(_) | Step::Remove(_) | Step::End(..) | Step::Condition(..) => None,
     };
     let ack = session.step(sequence, step)?;
-    let complaint = complaint.map(|complaint| rejected(sequence, complaint));
+    let complaint = complaint.map(|complaint| rejected(sequence, complaint.to_string()));
     Ok(complaint.into_iter().chain(ack.map(ack_of)).collect())
-}
-
-fn complaint_of(object: &Object) -> Option<String> {
-    let Object::Document(document) = object else { return None };
-    let (_, problems) = documents::parse(&document.yaml, &document.origin, document.line);
-    problems.iter().find(|problem| problem.severity == Severity::Error).map(ToString::to_string)
 }
 
 /// The step in checked form. The outer error ends the stream, the inner one refuses the object.
@@ -165,9 +161,11 @@ fn checked(hello: &wire::Hello, request: wire::SyncRequest) -> Result<Result<Ste
             fact::upsert(&speaker, upsert).map(|object| Step::Upsert(Box::new(object)))
         }
         Some(sync_request::Step::Remove(remove)) => fact::remove(&speaker, remove).map(Step::Remove),
-        None => {
-            Err(BadFact { object: "step".to_owned(), problem: "this version does not know it".to_owned() })
-        }
+        None => Err(BadFact {
+            object: "step".to_owned(),
+            problem: "this version does not know it".to_owned(),
+            replaces: None,
+        }),
     })
 }
 

@@ -12,21 +12,18 @@
 //!                   current = listing
 //! ```
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use super::fact::{DocumentFact, EndpointFact, Gone, Object, ServiceFact, Speaker};
-use crate::{
-    model::{Endpoint, ServiceKey},
-    store::DocumentKey,
-};
+use self::facts::{Names, name_of};
+use super::fact::{Gone, Object, Replaces, Speaker};
+
+mod facts;
+
+pub use facts::{Changed, Facts};
 
 /// Objects of one source.
 pub const OBJECTS_MAX: usize = 500_000;
-/// A doubtful listing that drops fewer endpoints than this, and empties no service, is let through.
+/// A doubtful listing that drops fewer endpoints than this, empties no service and drops no document is let through.
 pub const DOUBTFUL_DROP_MIN: usize = 5;
 
 /// The moment of a step.
@@ -97,45 +94,10 @@ impl State {
     }
 }
 
-/// A set of objects.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    services: BTreeMap<ServiceKey, ServiceFact>,
-    /// By prefixed id.
-    endpoints: BTreeMap<Arc<str>, EndpointFact>,
-    /// Endpoint ids of a service.
-    members: BTreeMap<ServiceKey, BTreeSet<Arc<str>>>,
-    documents: BTreeMap<DocumentKey, DocumentFact>,
-}
-
-/// What a step changed, so that only that is merged again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
-    /// Services whose facts or endpoints changed.
-    pub services: BTreeSet<ServiceKey>,
-    /// Whether a document changed.
-    pub documents: bool,
-}
-
-impl Changed {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && !self.documents
-    }
-
-    /// Adds what another step changed.
-    pub fn absorb(&mut self, other: Self) {
-        self.services.extend(other.services);
-        self.documents |= other.documents;
-    }
-}
-
 /// Objects that only a doubt keeps.
 #[derive(Clone, Debug)]
 struct Held {
-    services: BTreeSet<ServiceKey>,
-    endpoints: BTreeSet<Arc<str>>,
-    documents: BTreeSet<DocumentKey>,
+    names: Names,
     doubt: String,
     since: Instant,
 }
@@ -144,6 +106,8 @@ struct Held {
 struct Listing {
     epoch: u64,
     facts: Facts,
+    /// What objects that were refused would have replaced.
+    refused: Vec<Replaces>,
 }
 
 /// A source.
@@ -215,7 +179,7 @@ impl Source {
         self.applied = sequence;
         match step {
             Step::Begin(epoch) => {
-                self.listing = Some(Listing { epoch, facts: Facts::default() });
+                self.listing = Some(Listing { epoch, facts: Facts::default(), refused: Vec::new() });
                 Ok(Changed::default())
             }
             Step::End(epoch, doubt) => self.end(epoch, doubt, now),
@@ -228,14 +192,17 @@ impl Source {
         }
     }
 
-    /// A step came whose object was refused: it counts as applied.
-    pub fn refuse(&mut self, sequence: u64) -> Result<(), StepError> {
+    /// A step came whose object was refused: it counts as applied, and what it would have replaced stays.
+    pub fn refuse(&mut self, sequence: u64, replaces: Option<Replaces>) -> Result<(), StepError> {
         let expected = self.applied + 1;
         if sequence > expected {
             return Err(StepError::Gap { expected, found: sequence });
         }
         self.applied = self.applied.max(sequence);
         self.rejected = self.rejected.saturating_add(1);
+        if let Some(listing) = self.listing.as_mut().filter(|listing| listing.refused.len() < OBJECTS_MAX) {
+            listing.refused.extend(replaces);
+        }
         Ok(())
     }
 
@@ -249,22 +216,15 @@ impl Source {
 
     /// Lets what is held go; answers how many endpoints went.
     pub fn confirm(&mut self) -> (usize, Changed) {
-        let mut changed = Changed::default();
-        let Some(held) = self.held.take() else { return (0, changed) };
-        for id in &held.endpoints {
-            changed.services.extend(self.facts.remove_endpoint(id));
-        }
-        for key in held.services {
-            self.facts.services.remove(&key);
-            changed.services.insert(key);
-        }
-        for key in &held.documents {
-            changed.documents |= self.facts.documents.remove(key).is_some();
-        }
-        (held.endpoints.len(), changed)
+        let Some(held) = self.held.take() else { return (0, Changed::default()) };
+        (held.names.endpoints.len(), self.facts.remove_all(&held.names))
     }
 
     fn upsert(&mut self, object: Object, now: Now) -> Result<Changed, StepError> {
+        let object = match object {
+            Object::Document(fact) => Object::Document(self.facts.succeed(fact, now.unix_seconds)),
+            Object::Service(_) | Object::Endpoint(_) => object,
+        };
         if let Some(listing) = &mut self.listing {
             return listing.facts.insert(object).map(|_| Changed::default());
         }
@@ -285,26 +245,25 @@ impl Source {
 
     /// What the source speaks about again is no longer in doubt.
     fn unhold(&mut self, name: &Gone) {
-        let Some(held) = &mut self.held else { return };
-        match name {
-            Gone::Service(key) => held.services.remove(key),
-            Gone::Endpoint(id) => held.endpoints.remove(id),
-            Gone::Document(key) => held.documents.remove(key),
-        };
-        if held.endpoints.is_empty() && held.services.is_empty() && held.documents.is_empty() {
-            self.held = None;
+        if let Some(held) = &mut self.held {
+            held.names.remove(name);
+            self.held.take_if(|held| held.names.is_empty());
         }
     }
 
     fn end(&mut self, epoch: u64, doubt: String, now: Now) -> Result<Changed, StepError> {
-        let Some(Listing { facts: mut next, .. }) = self.listing.take_if(|listing| listing.epoch == epoch)
+        let Some(Listing { facts: mut next, refused, .. }) =
+            self.listing.take_if(|listing| listing.epoch == epoch)
         else {
             return Err(StepError::NoListing(epoch));
         };
+        for replaced in &refused {
+            self.facts.keep_replaced(&mut next, replaced);
+        }
         let before = self.held.take();
         self.held = if !doubt.is_empty() && self.facts.shrinks_much(&next) {
             let since = before.map_or(now.instant, |held| held.since);
-            Some(self.facts.keep_missing(&mut next, doubt, since))
+            Some(Held { names: self.facts.keep_missing(&mut next), doubt, since })
         } else {
             None
         };
@@ -325,10 +284,13 @@ impl Source {
     /// How well its facts are known to be right, and why they are not.
     pub fn state(&self) -> (State, String) {
         if let Some(held) = &self.held {
-            return (
-                State::Held,
-                format!("removal of {} endpoints held back: {}", held.endpoints.len(), held.doubt),
-            );
+            let (endpoints, documents) = (held.names.endpoints.len(), held.names.documents.len());
+            let and_documents = match documents {
+                0 => String::new(),
+                count => format!(" and {count} documents"),
+            };
+            let reason = format!("removal of {endpoints} endpoints{and_documents} held back: {}", held.doubt);
+            return (State::Held, reason);
         }
         if !self.connected && self.incarnation.is_empty() {
             return (
@@ -353,7 +315,7 @@ impl Source {
 
     /// Endpoints whose removal is held back.
     pub fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.endpoints.len())
+        self.held.as_ref().map_or(0, |held| held.names.endpoints.len())
     }
 
     /// Objects refused since it connected.
@@ -364,6 +326,11 @@ impl Source {
     /// End of its last complete listing or change.
     pub fn last_sync_seconds(&self) -> i64 {
         self.last_sync_seconds
+    }
+
+    /// Whether a removal is held back.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// The highest sequence applied.
@@ -385,165 +352,6 @@ impl Source {
             }
         }
         self.last_sync_seconds = last_sync_seconds;
-    }
-}
-
-impl Facts {
-    /// A service's facts.
-    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceFact> {
-        self.services.get(key)
-    }
-
-    /// Every service.
-    pub fn services(&self) -> impl ExactSizeIterator<Item = &ServiceFact> {
-        self.services.values()
-    }
-
-    /// Every endpoint.
-    pub fn endpoints(&self) -> impl ExactSizeIterator<Item = &EndpointFact> {
-        self.endpoints.values()
-    }
-
-    /// Every document.
-    pub fn documents(&self) -> impl ExactSizeIterator<Item = &DocumentFact> {
-        self.documents.values()
-    }
-
-    /// Endpoints of a service.
-    pub fn endpoints_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Arc<Endpoint>> {
-        let ids = self.members.get(key).into_iter().flatten();
-        ids.filter_map(|id| self.endpoints.get(id)).map(|fact| &fact.endpoint)
-    }
-
-    fn insert(&mut self, object: Object) -> Result<Changed, StepError> {
-        let mut changed = Changed::default();
-        let count = self.services.len() + self.endpoints.len() + self.documents.len();
-        if count >= OBJECTS_MAX && !self.contains(&name_of(&object)) {
-            return Err(StepError::TooMany);
-        }
-        match object {
-            Object::Service(fact) => {
-                if self.services.get(&fact.key) != Some(&fact) {
-                    changed.services.insert(fact.key.clone());
-                    self.services.insert(fact.key.clone(), fact);
-                }
-            }
-            Object::Endpoint(fact) => {
-                if self.endpoints.get(&fact.endpoint.id) != Some(&fact) {
-                    changed.services.extend(self.remove_endpoint(&fact.endpoint.id));
-                    changed.services.insert(fact.service.clone());
-                    self.members.entry(fact.service.clone()).or_default().insert(fact.endpoint.id.clone());
-                    self.endpoints.insert(fact.endpoint.id.clone(), fact);
-                }
-            }
-            Object::Document(fact) => {
-                if self.documents.get(&fact.key) != Some(&fact) {
-                    changed.documents = true;
-                    self.documents.insert(fact.key.clone(), fact);
-                }
-            }
-        }
-        Ok(changed)
-    }
-
-    fn contains(&self, name: &Gone) -> bool {
-        match name {
-            Gone::Service(key) => self.services.contains_key(key),
-            Gone::Endpoint(id) => self.endpoints.contains_key(id),
-            Gone::Document(key) => self.documents.contains_key(key),
-        }
-    }
-
-    fn remove(&mut self, gone: &Gone) -> Changed {
-        let mut changed = Changed::default();
-        match gone {
-            Gone::Service(key) => {
-                if self.services.remove(key).is_some() {
-                    changed.services.insert(key.clone());
-                }
-            }
-            Gone::Endpoint(id) => changed.services.extend(self.remove_endpoint(id)),
-            Gone::Document(key) => changed.documents = self.documents.remove(key).is_some(),
-        }
-        changed
-    }
-
-    /// Removes an endpoint and answers whose it was.
-    fn remove_endpoint(&mut self, id: &Arc<str>) -> Option<ServiceKey> {
-        let fact = self.endpoints.remove(id)?;
-        if let Some(ids) = self.members.get_mut(&fact.service) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.members.remove(&fact.service);
-            }
-        }
-        Some(fact.service)
-    }
-
-    /// Whether `next` lacks more than half and at least five of these endpoints, or leaves a service that had some
-    /// without any.
-    fn shrinks_much(&self, next: &Self) -> bool {
-        let dropped = self.endpoints.keys().filter(|id| !next.endpoints.contains_key(*id)).count();
-        let many = dropped >= DOUBTFUL_DROP_MIN && dropped * 2 > self.endpoints.len();
-        many || self.members.keys().any(|key| !next.members.contains_key(key))
-    }
-
-    /// Adds to `next` what it lacks of these facts, endpoints marked stale.
-    fn keep_missing(&self, next: &mut Self, doubt: String, since: Instant) -> Held {
-        let mut held = Held {
-            services: BTreeSet::new(),
-            endpoints: BTreeSet::new(),
-            documents: BTreeSet::new(),
-            doubt,
-            since,
-        };
-        for (key, fact) in &self.services {
-            if !next.services.contains_key(key) {
-                next.services.insert(key.clone(), fact.clone());
-                held.services.insert(key.clone());
-            }
-        }
-        for (id, fact) in &self.endpoints {
-            if !next.endpoints.contains_key(id) {
-                let endpoint = Arc::new(Endpoint { stale: true, ..Endpoint::clone(&fact.endpoint) });
-                next.members.entry(fact.service.clone()).or_default().insert(id.clone());
-                next.endpoints.insert(id.clone(), EndpointFact { endpoint, ..fact.clone() });
-                held.endpoints.insert(id.clone());
-            }
-        }
-        for (key, fact) in &self.documents {
-            if !next.documents.contains_key(key) {
-                next.documents.insert(key.clone(), fact.clone());
-                held.documents.insert(key.clone());
-            }
-        }
-        held
-    }
-
-    /// What differs between these facts and the next ones.
-    fn difference(&self, next: &Self) -> Changed {
-        let mut changed = Changed { documents: self.documents != next.documents, ..Changed::default() };
-        for (one, other) in [(self, next), (next, self)] {
-            for (key, fact) in &one.services {
-                if other.services.get(key) != Some(fact) {
-                    changed.services.insert(key.clone());
-                }
-            }
-            for (id, fact) in &one.endpoints {
-                if other.endpoints.get(id) != Some(fact) {
-                    changed.services.insert(fact.service.clone());
-                }
-            }
-        }
-        changed
-    }
-}
-
-fn name_of(object: &Object) -> Gone {
-    match object {
-        Object::Service(fact) => Gone::Service(fact.key.clone()),
-        Object::Endpoint(fact) => Gone::Endpoint(fact.endpoint.id.clone()),
-        Object::Document(fact) => Gone::Document(fact.key.clone()),
     }
 }
 

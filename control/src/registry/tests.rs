@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_proto::registry::v1 as wire;
 
-use super::*;
+use super::{source::State, source::Step, *};
 
 fn speaker() -> Speaker {
     Speaker { name: "files/a".into(), platform: "files".into(), cluster: "".into(), region: "eu".into() }
@@ -92,6 +92,36 @@ async fn a_restart_serves_the_last_known_mesh_as_stale() {
     let again = Registry::open(options(Some(file))).unwrap();
     assert_eq!(again.view().mesh.services, registry.view().mesh.services);
     assert_eq!(again.sources()[0].state, State::Stale);
+}
+
+fn gateway(spec: &str) -> Step {
+    let yaml =
+        format!("apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: a}}\nspec: {spec}\n");
+    let document = wire::Document { yaml, origin: "a.yaml".to_owned(), line: 1 };
+    let upsert = wire::Upsert { object: Some(wire::upsert::Object::Document(document)) };
+    Step::Upsert(Box::new(fact::upsert(&speaker(), upsert).unwrap()))
+}
+
+#[tokio::test]
+async fn the_good_predecessor_of_a_document_and_its_age_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("registry.bin");
+    let registry = Registry::open(options(Some(file.clone()))).unwrap();
+    let (session, _) = registry.connect(speaker(), "one").unwrap();
+    session.step(1, gateway("{servers: []}")).unwrap();
+    session.step(2, gateway("{srvers: []}")).unwrap();
+    registry.publish();
+    registry.save().await;
+    let again = Registry::open(options(Some(file))).unwrap();
+    assert_eq!(again.view().documents, registry.view().documents);
+    let document = &again.view().documents[0].document;
+    assert!(document.complaint.is_some() && document.since_seconds > 0);
+    assert!(document.good.as_ref().unwrap().yaml.contains("{servers: []}"));
+    // The adapter lists anew, and tells the same broken text.
+    let (session, _) = again.connect(speaker(), "two").unwrap();
+    list(&session, vec![gateway("{srvers: []}")]);
+    again.publish();
+    assert_eq!(again.view().documents, registry.view().documents);
 }
 
 #[tokio::test]

@@ -35,6 +35,9 @@ struct Record {
     owner: String,
     #[prost(int64, tag = "4")]
     stored_at_seconds: i64,
+    /// 0 in files of versions that did not keep it.
+    #[prost(int64, tag = "5")]
+    created_at_seconds: i64,
 }
 
 /// Why the file could not be opened.
@@ -158,6 +161,7 @@ fn write_down(database: &Database, after: &Snapshot, keys: &[DocumentKey]) -> Re
                         version: document.version,
                         owner: document.owner.to_string(),
                         stored_at_seconds: document.stored_at_seconds,
+                        created_at_seconds: document.created_at_seconds,
                     };
                     table.insert(name.as_str(), record.encode_to_vec().as_slice())?;
                 }
@@ -200,6 +204,10 @@ fn read(key: &str, value: &[u8]) -> Result<StoredDocument, OpenError> {
         version: record.version,
         owner: record.owner.into(),
         stored_at_seconds: record.stored_at_seconds,
+        created_at_seconds: match record.created_at_seconds {
+            0 => record.stored_at_seconds,
+            created => created,
+        },
     })
 }
 

@@ -23,13 +23,21 @@ fn stored(yaml: &str) -> Snapshot {
         yaml: yaml.into(),
         version: 1,
         owner: "api".into(),
-        stored_at_seconds: 0,
+        stored_at_seconds: 9,
+        created_at_seconds: 7,
     };
     Snapshot { revision: 1, documents: BTreeMap::from([(key(), Arc::new(document))]) }
 }
 
-fn told(owner: &str, yaml: &str) -> SourceDocument {
-    let document = DocumentFact { key: key(), yaml: yaml.into(), origin: "api.yaml".into(), line: 3 };
+fn told(owner: &str, yaml: &str, good: Option<&str>) -> SourceDocument {
+    let text = |yaml: &str| Arc::new(DocumentText { yaml: yaml.into(), origin: "api.yaml".into(), line: 3 });
+    let document = DocumentFact {
+        key: key(),
+        text: text(yaml),
+        complaint: good.map(|_| "it cannot be read".into()),
+        good: good.map(text),
+        since_seconds: 5,
+    };
     SourceDocument { owner: owner.into(), document }
 }
 
@@ -43,7 +51,7 @@ fn check(in_force: &InForce, host: &str) {
 #[test]
 fn an_applied_document_hides_a_told_one_and_the_first_source_hides_the_second() {
     let mut shelf = Shelf::default();
-    let sources = [told("a", &text("first")), told("b", &text("second"))];
+    let sources = [told("a", &text("first"), None), told("b", &text("second"), None)];
     check(&shelf.arrange(&Snapshot::default(), &sources), "first");
     check(&shelf.arrange(&stored(&text("applied")), &sources), "applied");
     check(&shelf.arrange(&Snapshot::default(), &sources), "first");
@@ -60,14 +68,23 @@ fn what_stays_the_same_is_parsed_once() {
 
 #[test]
 fn a_text_that_cannot_be_read_does_not_unseat_its_good_predecessor() {
-    let mut shelf = Shelf::default();
-    check(&shelf.arrange(&Snapshot::default(), &[told("a", &text("good"))]), "good");
     let broken = text("bad").replace("hosts", "hostss");
-    for _ in 0..2 {
-        let in_force = shelf.arrange(&Snapshot::default(), &[told("a", &broken)]);
-        check(&in_force, "good");
-        assert_eq!(&*in_force.problems[0].origin, "api.yaml");
-    }
+    let in_force = Shelf::default().arrange(&Snapshot::default(), &[told("a", &broken, Some(&text("good")))]);
+    check(&in_force, "good");
+    assert_eq!(&*in_force.problems[0].origin, "api.yaml");
+    assert_eq!(&*in_force.problems[0].document, "VirtualService/default/api");
+}
+
+#[test]
+fn a_document_is_as_old_as_its_keeper_says() {
+    let dated =
+        text("api").replace("  name: api\n", "  name: api\n  creationTimestamp: 1970-01-01T00:00:03Z\n");
+    let age = |stored: &Snapshot, told: &[SourceDocument]| {
+        Shelf::default().arrange(stored, told).set.iter().next().unwrap().created_at_seconds
+    };
+    assert_eq!(age(&stored(&dated), &[]), 7);
+    assert_eq!(age(&Snapshot::default(), &[told("a", &text("api"), None)]), 5);
+    assert_eq!(age(&Snapshot::default(), &[told("a", &dated, None)]), 3);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn mesh_of(services: &[ServiceInput]) -> Arc<Mesh> {
     let keys = source.facts().services().map(|fact| fact.key.clone()).collect();
     let mut ips = merge::VirtualIps::default();
     let facts = [(speaker.name.clone(), source.facts())];
-    Arc::new(merge::merge(&Mesh::default(), &facts, &keys, &mut ips, "cluster.local"))
+    Arc::new(merge::merge(&Mesh::default(), &facts, &keys, &mut ips))
 }
 
 fn objects_of(service: &ServiceInput) -> Vec<wire::upsert::Object> {
@@ -206,7 +206,7 @@ fn outcome(text: &str) -> String {
     assert_eq!(problems, []);
     let documents: Arc<DocumentSet> = Arc::new(documents.into_iter().collect());
     let problems = documents::check(&documents, &mesh);
-    let set = Compiler::new("cluster.local").update(mesh, documents).resources(&node(&input.node));
+    let set = Compiler::default().update(mesh, documents).resources(&node(&input.node));
     let mut out = show::resources(&set, &input.show);
     if !problems.is_empty() {
         out.push_str("problems:\n");

@@ -49,7 +49,7 @@ fn source(name: &str, objects: Vec<Object>) -> (Arc<str>, Source) {
 fn merged(before: &Mesh, sources: &[(Arc<str>, Source)], names: &[&str]) -> Mesh {
     let facts: Vec<_> = sources.iter().map(|(name, source)| (name.clone(), source.facts())).collect();
     let changed = names.iter().map(|name| ServiceKey::new("default", name)).collect();
-    merge(before, &facts, &changed, &mut VirtualIps::default(), "cluster.local")
+    merge(before, &facts, &changed, &mut VirtualIps::default())
 }
 
 fn of<'a>(mesh: &'a Mesh, name: &str) -> &'a Arc<Service> {
@@ -98,7 +98,7 @@ fn what_did_not_change_is_the_same_arc() {
         first.services.values().map(|service| (service.key.clone(), service.virtual_ip.unwrap())),
     );
     let changed = [ServiceKey::new("default", "one")].into();
-    let second = merge(&first, &facts, &changed, &mut ips, "cluster.local");
+    let second = merge(&first, &facts, &changed, &mut ips);
     assert_eq!(second.revision, first.revision);
     assert!(Arc::ptr_eq(of(&first, "one"), of(&second, "one")));
     assert!(Arc::ptr_eq(of(&first, "two"), of(&second, "two")));

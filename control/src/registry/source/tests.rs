@@ -1,9 +1,13 @@
 //! What keeps a source's facts, and what lets them go.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::*;
-use crate::model::{Health, Locality, Resolution};
+use crate::{
+    model::{Endpoint, Health, Locality, Resolution, ServiceKey},
+    registry::fact::{DocumentFact, DocumentText, EndpointFact, ServiceFact},
+    store::DocumentKey,
+};
 
 const HOLD_DOWN: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,16 @@ fn endpoint(number: usize) -> Object {
     Object::Endpoint(EndpointFact { service: key(), endpoint: Arc::new(endpoint), network: "".into() })
 }
 
+fn document(name: &str, yaml: &str) -> Object {
+    Object::Document(DocumentFact {
+        key: DocumentKey::new("Gateway", "default", name),
+        text: Arc::new(DocumentText { yaml: yaml.into(), origin: format!("{name}.yaml").into(), line: 1 }),
+        complaint: yaml.starts_with("bad").then(|| "bad".into()),
+        good: None,
+        since_seconds: 0,
+    })
+}
+
 /// A source and its log.
 struct Story {
     source: Source,
@@ -69,6 +83,12 @@ impl Story {
             self.step(Step::Upsert(Box::new(endpoint(number))));
         }
         self.step(Step::End(1, doubt.to_owned()));
+    }
+
+    /// Text and text in force of every document.
+    fn documents(&self) -> Vec<(&str, Option<&str>)> {
+        let facts = self.source.facts().documents();
+        facts.map(|fact| (&*fact.text.yaml, fact.readable().map(|text| &*text.yaml))).collect()
     }
 
     #[track_caller]
@@ -211,4 +231,58 @@ fn a_repeated_step_is_passed_over_and_a_gap_is_refused() {
 fn an_end_without_its_begin_is_refused() {
     let mut story = Story::new();
     assert_eq!(story.source.step(1, Step::End(4, String::new()), story.now), Err(StepError::NoListing(4)));
+}
+
+#[test]
+fn a_document_that_cannot_be_read_keeps_the_last_text_that_could() {
+    let mut story = Story::new();
+    story.step(Step::Upsert(Box::new(document("a", "good 1"))));
+    story.now.unix_seconds = 2;
+    story.step(Step::Upsert(Box::new(document("a", "bad 1"))));
+    assert_eq!(story.documents(), [("bad 1", Some("good 1"))]);
+    // A listing is checked against what was before it, however often it tries.
+    for epoch in 1..3 {
+        story.step(Step::Begin(epoch));
+        story.step(Step::Upsert(Box::new(document("a", "bad 2"))));
+        story.step(Step::Upsert(Box::new(document("b", "bad 3"))));
+        story.step(Step::End(epoch, String::new()));
+        assert_eq!(story.documents(), [("bad 2", Some("good 1")), ("bad 3", None)]);
+    }
+    story.step(Step::Upsert(Box::new(document("a", "good 2"))));
+    assert_eq!(story.documents()[0], ("good 2", Some("good 2")));
+    let ages: Vec<i64> = story.source.facts().documents().map(|fact| fact.since_seconds).collect();
+    assert_eq!(ages, [1, 2]);
+}
+
+#[test]
+fn what_a_refused_object_would_have_replaced_outlives_the_listing() {
+    let mut story = Story::new();
+    story.list(0..3, "");
+    story.step(Step::Upsert(Box::new(document("a", "good"))));
+    story.step(Step::Begin(2));
+    story.step(Step::Upsert(Box::new(service())));
+    for replaces in [
+        Replaces::One(Gone::Endpoint("consul/1".into())),
+        Replaces::One(Gone::Endpoint("consul/never-seen".into())),
+        Replaces::DocumentsOf("a.yaml".into()),
+    ] {
+        story.sequence += 1;
+        story.source.refuse(story.sequence, Some(replaces)).unwrap();
+    }
+    story.step(Step::End(2, String::new()));
+    story.check(1, 0, State::Live);
+    assert_eq!(story.documents(), [("good", Some("good"))]);
+}
+
+#[test]
+fn a_doubtful_listing_drops_no_document() {
+    let mut story = Story::new();
+    story.step(Step::Upsert(Box::new(document("a", "good"))));
+    story.step(Step::Begin(1));
+    story.step(Step::End(1, "a file was never understood".to_owned()));
+    assert_eq!(story.documents().len(), 1);
+    let reason = "removal of 0 endpoints and 1 documents held back: a file was never understood";
+    assert_eq!(story.source.state(), (State::Held, reason.to_owned()));
+    assert!(!story.source.tick(story.now.instant + HOLD_DOWN, HOLD_DOWN).is_empty());
+    assert_eq!(story.documents().len(), 0);
 }

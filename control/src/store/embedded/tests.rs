@@ -88,3 +88,19 @@ async fn a_reserved_number_is_never_given_twice_not_even_after_a_restart() {
     drop(store);
     assert_eq!(open(&folder).reserve(1).await, Ok(201));
 }
+
+#[tokio::test]
+async fn an_update_keeps_the_age_of_its_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let key = DocumentKey::new("VirtualService", "default", "a");
+    let first = plan(&Snapshot::default(), vec![put("a", "one", None)], 10).unwrap().0;
+    let second = plan(&first, vec![put("a", "two", None)], 20).unwrap().0;
+    let times = (second.documents[&key].created_at_seconds, second.documents[&key].stored_at_seconds);
+    assert_eq!(times, (10, 20));
+    store.commit(vec![put("a", "one", None)]).await.unwrap();
+    let created = store.snapshot().documents[&key].created_at_seconds;
+    assert!(created > 0);
+    drop(store);
+    assert_eq!(open(&folder).snapshot().documents[&key].created_at_seconds, created);
+}

@@ -1,0 +1,143 @@
+//! A set of documents: by key for those who ask for one, by age for those who decide between two. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{DestinationRule, Document, DocumentSpec, Gateway, ServiceEntry, VirtualService};
+
+/// Documents by key and by age.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentSet {
+    by_key: BTreeMap<Arc<str>, Arc<Document>>,
+    by_age: BTreeMap<Age, Arc<Document>>,
+}
+
+/// The oldest sorts first; the kind only tells apart what cannot conflict.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    created_at_seconds: i64,
+    namespace: Arc<str>,
+    name: Arc<str>,
+    kind: &'static str,
+}
+
+impl Age {
+    fn of(document: &Document) -> Self {
+        Self {
+            created_at_seconds: document.created_at_seconds,
+            namespace: document.namespace.clone(),
+            name: document.name.clone(),
+            kind: document.kind,
+        }
+    }
+}
+
+impl DocumentSet {
+    /// Adds or replaces a document.
+    pub fn insert(&mut self, document: Arc<Document>) {
+        self.by_age.insert(Age::of(&document), document.clone());
+        let age = Age::of(&document);
+        let replaced = self.by_key.insert(document.key(), document);
+        if let Some(before) = replaced.map(|replaced| Age::of(&replaced)).filter(|before| *before != age) {
+            self.by_age.remove(&before);
+        }
+    }
+
+    /// The document of a key.
+    pub fn get(&self, key: &str) -> Option<&Arc<Document>> {
+        self.by_key.get(key)
+    }
+
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Every document, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.by_key.values()
+    }
+
+    /// Routing documents, the oldest first.
+    pub fn virtual_services(&self) -> impl Iterator<Item = (&Arc<Document>, &VirtualService)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::VirtualService(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Destination rules, the oldest first.
+    pub fn destination_rules(&self) -> impl Iterator<Item = (&Arc<Document>, &DestinationRule)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::DestinationRule(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Service entries, the oldest first.
+    pub fn service_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &ServiceEntry)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::ServiceEntry(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Gateways, the oldest first.
+    pub fn gateways(&self) -> impl Iterator<Item = (&Arc<Document>, &Gateway)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::Gateway(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+}
+
+impl FromIterator<Document> for DocumentSet {
+    fn from_iter<I: IntoIterator<Item = Document>>(documents: I) -> Self {
+        let mut set = Self::default();
+        documents.into_iter().for_each(|document| set.insert(Arc::new(document)));
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(namespace: &str, name: &str, created_at_seconds: i64) -> Document {
+        Document {
+            kind: "Gateway",
+            namespace: namespace.into(),
+            name: name.into(),
+            yaml: "".into(),
+            origin: "".into(),
+            line: 1,
+            created_at_seconds,
+            spec: DocumentSpec::Gateway(Gateway { selector: BTreeMap::new(), servers: Vec::new() }),
+        }
+    }
+
+    fn order(set: &DocumentSet) -> Vec<String> {
+        set.gateways().map(|(document, _)| format!("{}/{}", document.namespace, document.name)).collect()
+    }
+
+    #[test]
+    fn the_oldest_comes_first_then_namespace_and_name() {
+        let documents = [("b", "a", 5), ("a", "b", 5), ("a", "a", 5), ("z", "z", 1)];
+        let set: DocumentSet =
+            documents.map(|(ns, name, created)| gateway(ns, name, created)).into_iter().collect();
+        assert_eq!(order(&set), ["z/z", "a/a", "a/b", "b/a"]);
+    }
+
+    #[test]
+    fn a_document_is_in_the_set_once_whatever_its_age_becomes() {
+        let mut set: DocumentSet = [gateway("a", "a", 5), gateway("a", "b", 6)].into_iter().collect();
+        set.insert(Arc::new(gateway("a", "a", 7)));
+        set.insert(Arc::new(gateway("a", "b", 6)));
+        assert_eq!(order(&set), ["a/b", "a/a"]);
+        assert_eq!((set.len(), set.by_age.len()), (2, 2));
+    }
+}
