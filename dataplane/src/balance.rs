@@ -1,27 +1,44 @@
-//! Picks an endpoint out of those that admit requests. Pure: randomness comes in as `rng`.
+//! Picks an endpoint out of those that may be picked. Pure: time comes in as `now`, chance as `rng`, health as [`State`].
+//!
+//! [`priority`] spreads load over priorities, [`level`] is one priority, [`group`] picks by turn, chance or load among
+//! endpoints that share a pot, and [`table`] picks by hash.
 
+mod draw;
+pub mod ewma;
+mod group;
+mod level;
+mod maglev;
+mod murmur;
+mod priority;
+mod ring;
 mod rotation;
+mod slow_start;
+pub mod table;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use rand::Rng;
-use rotation::Rotation;
+use tokio::time::Instant;
 
-use crate::spec::{Balancing, Endpoint, EndpointHealth, EndpointSet};
+pub use level::Standing;
 
-/// The state of one cluster's balancing on one worker. Indices are into the list that [`Balancer::new`] returned.
+use crate::spec::{Balancing, Endpoint, EndpointAddress, EndpointSet, SlowStart};
+use level::{Level, Locality, Making};
+use table::{Entry, Kind, Plan, Table};
+
+/// The state of one cluster's balancing on one worker. An endpoint's index is its place in [`EndpointSet::endpoints`].
 #[derive(Debug)]
 pub struct Balancer {
-    strategy: Strategy,
-    size: usize,
-}
-
-#[derive(Debug)]
-enum Strategy {
-    /// In turn, smoothly by weight.
-    Rotation(Rotation),
-    /// The less loaded of two that are drawn by weight.
-    LeastRequest(Draw),
-    /// Drawn by weight.
-    Random(Draw),
+    policy: Policy,
+    overprovisioning_percent: u32,
+    health_by_weight: bool,
+    weights: Vec<u32>,
+    /// Since when endpoints are ready for traffic; empty without slow start.
+    ready: Vec<Instant>,
+    /// When the last endpoint has its whole share.
+    warm_at: Option<Instant>,
+    levels: Vec<Level>,
+    way: Way,
 }
 
 /// How to pick, from the cluster.
@@ -29,142 +46,215 @@ enum Strategy {
 pub struct Policy {
     /// The strategy.
     pub balancing: Balancing,
+    /// How new endpoints get their share.
+    pub slow_start: Option<SlowStart>,
     /// Whether localities share their priority's traffic by their own weights.
     pub locality_weighted: bool,
-    /// Below this share of admitting endpoints, in percent, health is disregarded; 0 is never.
+    /// Below this share of available endpoints, in percent, health is disregarded; 0 is never.
     pub panic_percent: u32,
 }
 
-/// An endpoint's place in its set: locality and index within it.
-pub type Place = (usize, usize);
+/// What is known of an endpoint when the balancer is refreshed.
+#[derive(Clone, Copy, Debug)]
+pub struct State {
+    /// Whether it may be picked.
+    pub standing: Standing,
+    /// Since when it is ready for traffic.
+    pub ready: Instant,
+}
 
-/// Precision of an endpoint's share within a weighted locality.
-const WEIGHT_SCALE: u64 = 1 << 16;
+/// What is known of endpoints at the moment of a pick, by index.
+pub trait Gauges {
+    /// Requests under way.
+    fn active(&self, index: usize) -> u32;
+    /// What one more request costs; any unit. Asked for by `PeakEwma` only.
+    fn cost(&self, index: usize) -> f64;
+    /// Whether this request was tried there already.
+    fn tried(&self, index: usize) -> bool;
+}
 
-/// How often a pick is repeated to avoid an endpoint that was tried already.
-const AVOID_PICKS: usize = 4;
+/// Where picks go; kept, so that the common cases cost nothing.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// To this endpoint.
+    Sole(usize),
+    /// To this priority's healthy or degraded endpoints.
+    Level { level: usize, degraded: bool },
+    /// Drawn by the priorities' shares.
+    Levels,
+}
 
 impl Balancer {
-    /// A balancer over the endpoints of the best priority that has any which admits requests, and where these are.
-    pub fn new(policy: Policy, set: &EndpointSet, rng: &mut impl Rng) -> (Self, Vec<Place>) {
-        let (places, weights) = candidates(policy, set);
-        let strategy = match policy.balancing {
-            Balancing::RoundRobin => Strategy::Rotation(Rotation::new(&weights, rng)),
-            Balancing::LeastRequest => Strategy::LeastRequest(Draw::new(&weights)),
-            Balancing::Random => Strategy::Random(Draw::new(&weights)),
+    /// A balancer that knows nothing of health yet: [`Self::refresh`] comes before the first pick. `table` makes a table of
+    /// its plan, or finds one that was made already.
+    pub fn new(policy: Policy, set: &EndpointSet, mut table: impl FnMut(Plan) -> Arc<Table>) -> Self {
+        let mut by_priority: BTreeMap<u32, Vec<Locality>> = BTreeMap::new();
+        let mut next = 0;
+        for locality in &set.localities {
+            let members = next..next + locality.endpoints.len();
+            next = members.end;
+            let locality_of = Locality { weight: locality.weight, members };
+            by_priority.entry(locality.priority).or_default().push(locality_of);
+        }
+        let endpoints: Vec<_> = set.endpoints().collect();
+        let levels = by_priority.into_values().map(|localities| {
+            let planned = plan(&policy, &localities, &endpoints);
+            Level::new(localities, planned.map(|(plan, members)| (table(plan), members)))
+        });
+        Self {
+            policy,
+            overprovisioning_percent: set.overprovisioning_percent,
+            health_by_weight: set.health_by_weight,
+            levels: levels.collect(),
+            weights: endpoints.iter().map(|endpoint| endpoint.weight).collect(),
+            ready: Vec::new(),
+            warm_at: None,
+            way: Way::Levels,
+        }
+    }
+
+    /// Takes in how endpoints stand. Round robin starts anew.
+    pub fn refresh(&mut self, now: Instant, state: impl Fn(usize) -> State, rng: &mut impl Rng) {
+        // Read once, so that counts and choices agree whatever changes meanwhile.
+        let states: Vec<_> = (0..self.weights.len()).map(state).collect();
+        self.ready.clear();
+        self.warm_at = None;
+        if let Some(slow_start) = &self.policy.slow_start {
+            self.ready.extend(states.iter().map(|state| state.ready));
+            self.warm_at = self.ready.iter().max().map(|ready| *ready + slow_start.window);
+        }
+        let (weights, ready, slow_start) = (&self.weights, &self.ready, &self.policy.slow_start);
+        let making = Making {
+            policy: &self.policy,
+            overprovisioning_percent: self.overprovisioning_percent,
+            standing: |index: usize| states[index].standing,
+            weight: |index: usize| weights[index],
+            warmth: warmth(slow_start.as_ref(), ready, now),
         };
-        (Self { strategy, size: places.len() }, places)
-    }
-
-    /// Picks one; `load` tells the active requests of each. None when no endpoint admits requests.
-    pub fn pick(&mut self, rng: &mut impl Rng, load: impl Fn(usize) -> u32) -> Option<usize> {
-        match self.size {
-            0 => return None,
-            1 => return Some(0),
-            _ => {}
+        let census = |level: &Level| level.census(self.health_by_weight, &making.standing, making.weight);
+        let censuses: Vec<_> = self.levels.iter().map(census).collect();
+        let shares = priority::spread(&censuses, self.overprovisioning_percent, self.policy.panic_percent);
+        for (level, share) in self.levels.iter_mut().zip(shares) {
+            level.share = share;
+            level.choosers(&making, rng);
         }
-        Some(match &mut self.strategy {
-            Strategy::Rotation(rotation) => rotation.next(),
-            Strategy::Random(draw) => draw.one(rng),
-            Strategy::LeastRequest(draw) => {
-                let (first, second) = (draw.one(rng), draw.one(rng));
-                if load(second) < load(first) { second } else { first }
-            }
-        })
+        self.way = self.find_way();
     }
 
-    /// Picks one that `avoid` does not name, where a few picks find one; else any.
-    pub fn pick_other(
+    fn find_way(&self) -> Way {
+        let whole = self.levels.iter().enumerate().find_map(|(level, of)| match of.share {
+            share if share.healthy == 100 => Some((level, false)),
+            share if share.degraded == 100 => Some((level, true)),
+            _ => None,
+        });
+        match whole {
+            None => Way::Levels,
+            Some((level, degraded)) => match self.levels[level].sole(degraded) {
+                Some(index) => Way::Sole(index),
+                None => Way::Level { level, degraded },
+            },
+        }
+    }
+
+    /// Whether any priority disregards health.
+    pub fn in_panic(&self) -> bool {
+        self.levels.iter().any(|level| level.share.panic)
+    }
+
+    /// Picks one, another than those that were tried where there is one. None when no endpoint may be picked. A request
+    /// without a hash is spread at random where hashes decide.
+    pub fn pick(
         &mut self,
+        now: Instant,
+        hash: Option<u64>,
+        gauges: &impl Gauges,
         rng: &mut impl Rng,
-        load: impl Fn(usize) -> u32,
-        avoid: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let mut picked = self.pick(rng, &load)?;
-        for _ in 0..AVOID_PICKS {
-            if !avoid(picked) {
-                break;
+        let by_hash = self.policy.balancing.by_hash();
+        let hash = match hash {
+            Some(hash) if by_hash => hash,
+            _ if by_hash => rng.random(),
+            _ => 0,
+        };
+        let (level, degraded) = match self.way {
+            Way::Sole(index) => return Some(index),
+            Way::Level { level, degraded } => (level, degraded),
+            Way::Levels => {
+                self.draw_level(if by_hash { (hash % 100) as u32 } else { rng.random_range(0..100) })?
             }
-            picked = self.pick(rng, &load)?;
-        }
-        Some(picked)
+        };
+        let warming = self.warm_at.is_some_and(|warm_at| now < warm_at);
+        let slow_start = self.policy.slow_start.as_ref().filter(|_| warming);
+        let warmth = warmth(slow_start, &self.ready, now);
+        self.levels[level].pick(degraded, hash, warming, warmth, gauges, rng)
     }
-}
 
-/// The endpoints of the priority in use that may be picked, with their weights.
-fn candidates(policy: Policy, set: &EndpointSet) -> (Vec<Place>, Vec<u64>) {
-    let (priority, panic) = priority(policy, set);
-    let may =
-        |endpoint: &Endpoint| endpoint.weight > 0 && (panic || endpoint.health == EndpointHealth::Admitting);
-    let mut places = Vec::new();
-    let mut weights = Vec::new();
-    for (l, locality) in set.localities.iter().enumerate().filter(|(_, l)| Some(l.priority) == priority) {
-        let total: u64 = locality.endpoints.iter().filter(|e| may(e)).map(|e| u64::from(e.weight)).sum();
-        for (e, endpoint) in locality.endpoints.iter().enumerate().filter(|(_, e)| may(e)) {
-            let weight = match (policy.locality_weighted, locality.weight) {
-                (false, _) => u64::from(endpoint.weight),
-                (true, 0) => continue, // A locality without weight gets nothing, as in Envoy.
-                (true, share) => {
-                    (u64::from(share) * WEIGHT_SCALE * u64::from(endpoint.weight) / total).max(1)
+    /// The priority that a point of 0..100 falls on; healthy endpoints come before degraded ones.
+    fn draw_level(&self, mut point: u32) -> Option<(usize, bool)> {
+        for degraded in [false, true] {
+            for (level, Level { share, .. }) in self.levels.iter().enumerate() {
+                let load = if degraded { share.degraded } else { share.healthy };
+                if point < load {
+                    return Some((level, degraded));
                 }
-            };
-            places.push((l, e));
-            weights.push(weight);
-        }
-    }
-    (places, weights)
-}
-
-/// The lowest priority that has an admitting endpoint, and whether so few admit that health is disregarded.
-fn priority(policy: Policy, set: &EndpointSet) -> (Option<u32>, bool) {
-    let admits = |e: &&std::sync::Arc<Endpoint>| e.weight > 0 && e.health == EndpointHealth::Admitting;
-    let of = |priority| {
-        set.localities.iter().filter(move |l| Some(l.priority) == priority).flat_map(|l| &l.endpoints)
-    };
-    let best =
-        set.localities.iter().filter(|l| l.endpoints.iter().any(|e| admits(&e))).map(|l| l.priority).min();
-    if policy.panic_percent == 0 {
-        return (best, false);
-    }
-    let chosen = best.or_else(|| set.localities.iter().map(|l| l.priority).min());
-    let (healthy, all) = (of(chosen).filter(admits).count() as u64, of(chosen).count() as u64);
-    (chosen, healthy * 100 < u64::from(policy.panic_percent) * all)
-}
-
-/// Draws indices by weight.
-#[derive(Debug)]
-enum Draw {
-    Equal(usize),
-    /// Running totals of the weights.
-    Weighted(Vec<u64>),
-}
-
-impl Draw {
-    fn new(weights: &[u64]) -> Self {
-        if weights.windows(2).all(|pair| pair[0] == pair[1]) {
-            return Self::Equal(weights.len());
-        }
-        let mut total = 0;
-        Self::Weighted(
-            weights
-                .iter()
-                .map(|weight| {
-                    total += weight;
-                    total
-                })
-                .collect(),
-        )
-    }
-
-    /// Only called when there are endpoints.
-    fn one(&self, rng: &mut impl Rng) -> usize {
-        match self {
-            Draw::Equal(size) => rng.random_range(0..*size),
-            Draw::Weighted(totals) => {
-                let point = rng.random_range(0..totals.last().copied().unwrap_or(1));
-                totals.partition_point(|&total| total <= point)
+                point -= load;
             }
         }
+        None
+    }
+}
+
+/// The part of its weight that each endpoint gets.
+fn warmth<'a>(
+    slow_start: Option<&'a SlowStart>,
+    ready: &'a [Instant],
+    now: Instant,
+) -> impl Fn(usize) -> f64 + use<'a> {
+    move |index| {
+        slow_start.map_or(1.0, |slow_start| slow_start.warmth(now.saturating_duration_since(ready[index])))
+    }
+}
+
+/// The plan of a priority's table, and the indices of its endpoints; none where hashes do not decide.
+fn plan(
+    policy: &Policy,
+    localities: &[Locality],
+    endpoints: &[&Arc<Endpoint>],
+) -> Option<(Plan, Vec<usize>)> {
+    let (kind, by_hostname) = match policy.balancing {
+        Balancing::RingHash(config) => (Kind::Ring(config), config.by_hostname),
+        Balancing::Maglev(config) => (Kind::Maglev(config), config.by_hostname),
+        Balancing::RoundRobin | Balancing::LeastRequest(_) | Balancing::Random | Balancing::PeakEwma(_) => {
+            return None;
+        }
+    };
+    let by_locality = policy.locality_weighted && localities.iter().any(|locality| locality.weight > 0);
+    let (mut entries, mut members) = (Vec::new(), Vec::new());
+    for locality in localities {
+        let total: f64 = locality.members.clone().map(|member| f64::from(endpoints[member].weight)).sum();
+        let scale = if by_locality { f64::from(locality.weight) / total } else { 1.0 };
+        for member in locality.members.clone() {
+            let endpoint = endpoints[member];
+            let weight = f64::from(endpoint.weight) * scale;
+            if weight > 0.0 {
+                entries.push(Entry { key: key(endpoint, by_hostname), weight });
+                members.push(member);
+            }
+        }
+    }
+    Some((Plan { kind, entries }, members))
+}
+
+/// What tells an endpoint apart when it is hashed, as in Envoy.
+fn key(endpoint: &Endpoint, by_hostname: bool) -> Arc<str> {
+    match &endpoint.hash_key {
+        Some(key) => key.clone(),
+        None if by_hostname && !endpoint.hostname.is_empty() => endpoint.hostname.clone(),
+        None => match &endpoint.address {
+            EndpointAddress::Tcp(address) => address.to_string().into(),
+            EndpointAddress::Unix(path) => path.display().to_string().into(),
+            EndpointAddress::Name(name, port) => format!("{name}:{port}").into(),
+        },
     }
 }
 

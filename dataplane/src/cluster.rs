@@ -2,28 +2,34 @@
 
 pub mod dns;
 mod pool;
+mod tables;
+pub mod vital;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use rand::rngs::SmallRng;
+use tokio::time::Instant;
 
 pub use pool::{Failed, Lease, Opened, Pool};
 
 use crate::{
-    balance::{Balancer, Policy},
+    balance::{Balancer, Gauges, Policy, State, ewma::Latency},
     fault::{Cause, Fault},
-    spec::{self, ClusterLimits, EndpointAddress, EndpointSet},
+    spec::{self, Balancing, ClusterLimits, EndpointAddress, EndpointSet},
 };
+use tables::Tables;
+use vital::{Vital, Vitals};
 
-/// What all workers count together against a cluster's limits.
+/// What all workers share of a cluster: what counts against its limits, and the health of its endpoints.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Open connections.
@@ -34,6 +40,10 @@ pub struct Counters {
     pub requests: AtomicU32,
     /// Active retries.
     pub retries: AtomicU32,
+    /// Health of the endpoints.
+    pub vitals: Vitals,
+    /// Hash tables.
+    tables: Tables,
 }
 
 /// One more than a counter until dropped.
@@ -73,8 +83,12 @@ pub struct Host {
     pub spec: Arc<spec::Endpoint>,
     /// Its cluster's spec.
     pub cluster: Arc<spec::Cluster>,
-    /// Connections to it; outlives changes of weight, health and labels.
+    /// Connections to it; outlives changes of weight, health and labels, as do the following.
     pub pool: Rc<Pool>,
+    /// Its health as the process finds it.
+    pub vital: Arc<Vital>,
+    /// Its expected latency, where that decides.
+    latency: Option<Rc<Cell<Latency>>>,
 }
 
 /// One cluster as a worker sees it.
@@ -86,66 +100,93 @@ pub struct Cluster {
     pub spec: Arc<spec::Cluster>,
     /// Its endpoints, as given.
     pub set: Arc<EndpointSet>,
-    /// Process-wide counts.
+    /// What all workers share.
     pub counters: Arc<Counters>,
-    /// Those that may be picked, in the balancer's order.
+    /// Every endpoint, in the set's order, which is the balancer's.
     hosts: Vec<Rc<Host>>,
-    /// Every endpoint's pool, draining ones included.
-    pools: HashMap<EndpointAddress, Rc<Pool>>,
     balancer: RefCell<Balancer>,
+    /// The epoch of the endpoints' health that the balancer knows.
+    epoch: Cell<u64>,
+    made: Instant,
 }
 
 impl Cluster {
-    /// Builds a cluster; pools of endpoints that stay are taken over from `previous`.
+    /// Builds a cluster; what is known of endpoints that stay is taken over from `previous`.
     pub fn new(
         spec: Arc<spec::Cluster>,
         set: Arc<EndpointSet>,
         previous: Option<&Cluster>,
         counters: Arc<Counters>,
-        rng: &mut SmallRng,
         mut next_id: impl FnMut() -> u64,
     ) -> Self {
         let policy = Policy {
             balancing: spec.balancing,
+            slow_start: spec.slow_start,
             locality_weighted: spec.locality_weighted,
             panic_percent: spec.panic_percent,
         };
-        let (balancer, places) = Balancer::new(policy, &set, rng);
-        let pools: HashMap<_, _> = set
-            .localities
-            .iter()
-            .flat_map(|locality| &locality.endpoints)
-            .map(|endpoint| {
-                let kept = previous.and_then(|previous| previous.pools.get(&endpoint.address)).cloned();
-                (endpoint.address.clone(), kept.unwrap_or_default())
-            })
-            .collect();
-        let hosts = places
+        let balancer = Balancer::new(policy, &set, |plan| counters.tables.get(plan));
+        let mut known: HashMap<EndpointAddress, Rc<Host>> = previous
             .into_iter()
-            .map(|(locality, index)| {
-                let endpoint = &set.localities[locality].endpoints[index];
-                Rc::new(Host {
-                    id: next_id(),
-                    spec: endpoint.clone(),
-                    cluster: spec.clone(),
-                    pool: pools[&endpoint.address].clone(),
-                })
-            })
+            .flat_map(|previous| &previous.hosts)
+            .map(|host| (host.spec.address.clone(), host.clone()))
             .collect();
-        Self { id: next_id(), spec, set, counters, hosts, pools, balancer: RefCell::new(balancer) }
+        let mut hosts = Vec::new();
+        for endpoint in set.endpoints() {
+            let old = known.get(&endpoint.address);
+            let latency = match &spec.balancing {
+                Balancing::PeakEwma(config) => old
+                    .and_then(|old| old.latency.clone())
+                    .or_else(|| Some(Rc::new(Cell::new(Latency::new(config))))),
+                _ => None,
+            };
+            let host = Rc::new(Host {
+                id: next_id(),
+                spec: endpoint.clone(),
+                cluster: spec.clone(),
+                pool: old.map(|old| old.pool.clone()).unwrap_or_default(),
+                vital: counters.vitals.of(&endpoint.address, false),
+                latency,
+            });
+            // An address that is given twice is one endpoint with one pool.
+            known.entry(endpoint.address.clone()).or_insert_with(|| host.clone());
+            hosts.push(host);
+        }
+        counters.vitals.prune();
+        Self {
+            id: next_id(),
+            spec,
+            set,
+            counters,
+            hosts,
+            balancer: RefCell::new(balancer),
+            epoch: Cell::new(0),
+            made: Instant::now(),
+        }
     }
 
-    /// Picks an endpoint, another than `tried` where there is one.
-    pub fn pick(&self, rng: &mut SmallRng, tried: &[Rc<Host>]) -> Result<Rc<Host>, Fault> {
-        let load = |i: usize| self.hosts[i].pool.active();
+    /// Picks an endpoint, another than `tried` where there is one. `hash` is the request's, if it has one.
+    pub fn pick(&self, rng: &mut SmallRng, hash: Option<u64>, tried: &[Rc<Host>]) -> Result<Rc<Host>, Fault> {
         let mut balancer = self.balancer.borrow_mut();
-        let picked = if tried.is_empty() {
-            balancer.pick(rng, load)
-        } else {
-            let avoid = |i: usize| tried.iter().any(|host| Rc::ptr_eq(&host.pool, &self.hosts[i].pool));
-            balancer.pick_other(rng, load, avoid)
-        };
-        picked.map(|i| self.hosts[i].clone()).ok_or_else(|| Cause::NoEndpoint.into())
+        let epoch = self.counters.vitals.epoch();
+        if epoch != self.epoch.get() {
+            self.epoch.set(epoch);
+            balancer.refresh(Instant::now(), |index| self.state(index), rng);
+        }
+        // Most strategies need no clock.
+        let timed = self.spec.slow_start.is_some() || matches!(self.spec.balancing, Balancing::PeakEwma(_));
+        let now = if timed { Instant::now() } else { self.made };
+        let moment = Moment { hosts: &self.hosts, tried, now };
+        let picked = balancer.pick(now, hash, &moment, rng);
+        picked.map(|index| self.hosts[index].clone()).ok_or_else(|| Cause::NoEndpoint.into())
+    }
+
+    fn state(&self, index: usize) -> State {
+        let host = &self.hosts[index];
+        State {
+            standing: host.vital.standing(host.spec.health, true),
+            ready: self.counters.vitals.ready(&host.vital),
+        }
     }
 
     /// Whether one more retry keeps within the limit or budget.
@@ -162,9 +203,57 @@ impl Cluster {
     }
 
     /// Closes connections that idled too long or that their peers closed.
-    pub fn sweep(&self, now: tokio::time::Instant) {
-        for pool in self.pools.values() {
-            pool.sweep(now, self.spec.idle_timeout, self.spec.connection_age_max);
+    pub fn sweep(&self, now: Instant) {
+        for host in &self.hosts {
+            host.pool.sweep(now, self.spec.idle_timeout, self.spec.connection_age_max);
         }
+    }
+}
+
+impl Host {
+    /// Takes in how long an attempt took until its response's head came, or until it failed.
+    pub fn observe(&self, took: Duration, failed: bool) {
+        let (Some(latency), Balancing::PeakEwma(config)) = (&self.latency, &self.cluster.balancing) else {
+            return;
+        };
+        let (mut next, now) = (latency.get(), Instant::now());
+        if failed {
+            next.fail(config, took, now);
+        } else {
+            next.observe(config, took, now);
+        }
+        latency.set(next);
+    }
+
+    /// Whether [`Self::observe`] is worth a look at the clock.
+    pub fn observes(&self) -> bool {
+        self.latency.is_some()
+    }
+}
+
+/// The endpoints as they are when one is picked.
+struct Moment<'a> {
+    hosts: &'a [Rc<Host>],
+    tried: &'a [Rc<Host>],
+    now: Instant,
+}
+
+impl Gauges for Moment<'_> {
+    fn active(&self, index: usize) -> u32 {
+        self.hosts[index].pool.active()
+    }
+
+    fn cost(&self, index: usize) -> f64 {
+        let host = &self.hosts[index];
+        match (&host.latency, &host.cluster.balancing) {
+            (Some(latency), Balancing::PeakEwma(config)) => {
+                latency.get().cost(config, host.pool.active(), self.now)
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn tried(&self, index: usize) -> bool {
+        self.tried.iter().any(|host| Rc::ptr_eq(&host.pool, &self.hosts[index].pool))
     }
 }

@@ -15,7 +15,7 @@ use http::{
 };
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     body::{RequestBody, ResponseBody, Source},
@@ -212,7 +212,7 @@ async fn settle(
     let mut retries_left = policy.map_or(0, |policy| policy.retries_max);
     let mut _retrying = None; // Counts against the retry limit while the retry is under way.
     loop {
-        let host = worker.with_rng(|rng| cluster.pick(rng, &tried))?;
+        let host = worker.with_rng(|rng| cluster.pick(rng, None, &tried))?;
         record.target = Target::Host(host.clone());
         let request = outgoing.request(retries_left == 0);
         let result = attempt(&host, cluster, policy, outgoing.http2, request).await;
@@ -247,12 +247,17 @@ async fn attempt(
     http2: bool,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
+    let started = host.observes().then(Instant::now);
     let sending = host.send(&cluster.counters, http2, request);
-    match policy.and_then(|policy| policy.per_try_timeout) {
+    let result = match policy.and_then(|policy| policy.per_try_timeout) {
         None => sending.await,
         Some(limit) => match timeout(limit, sending).await {
             Ok(result) => result,
             Err(_) => Err(Failed { fault: Cause::TryTimeout.into(), unsent: None }),
         },
+    };
+    if let Some(started) = started {
+        host.observe(started.elapsed(), result.is_err());
     }
+    result
 }

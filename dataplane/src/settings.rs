@@ -18,6 +18,9 @@ use weft_proto::{
 /// Who we say we are to a control plane.
 const USER_AGENT: &str = "weft-proxy";
 
+/// Messages of our own that the proxy understands.
+const EXTENSIONS: [&str; 1] = ["weft.extension.v1.PeakEwma"];
+
 /// What a person wrote.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,7 +204,7 @@ impl Settings {
             outbound_http: raw.outbound_http,
             gateway_bind: raw.gateway_bind,
             gateway_ports: ports(raw.gateway_ports)?,
-            extensions: Vec::new(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
         };
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let default_id = || format!("{}.{}~{}", metadata.workload, metadata.namespace, host.trim());

@@ -22,15 +22,13 @@ pub struct Snapshot {
 pub struct Maker<'a> {
     /// Process-wide counters of a cluster.
     pub counters: &'a dyn Fn(&Arc<str>) -> Arc<Counters>,
-    /// Randomness.
-    pub rng: &'a mut rand::rngs::SmallRng,
     /// Gives every endpoint its number.
     pub next_id: &'a dyn Fn() -> u64,
 }
 
 impl Snapshot {
     /// The snapshot after this one.
-    pub fn next(&self, spec: &Spec, answers: &Answers, maker: &mut Maker<'_>) -> Self {
+    pub fn next(&self, spec: &Spec, answers: &Answers, maker: &Maker<'_>) -> Self {
         let routers = spec
             .routes
             .iter()
@@ -60,9 +58,7 @@ impl Snapshot {
                 }
                 let counters = old.map_or_else(|| (maker.counters)(name), |old| old.counters.clone());
                 let old = old.map(|old| &**old);
-                let made = Cluster::new(cluster.clone(), set.clone(), old, counters, maker.rng, || {
-                    (maker.next_id)()
-                });
+                let made = Cluster::new(cluster.clone(), set.clone(), old, counters, || (maker.next_id)());
                 (name.clone(), Rc::new(made))
             })
             .collect();

@@ -191,11 +191,7 @@ impl Worker {
         let next = self.snapshot().next(
             spec,
             answers,
-            &mut Maker {
-                counters: &|name| self.shared.counters(name),
-                rng: &mut self.rng.borrow_mut(),
-                next_id: &next_id,
-            },
+            &Maker { counters: &|name| self.shared.counters(name), next_id: &next_id },
         );
         *self.snapshot.borrow_mut() = Rc::new(next);
     }

@@ -92,10 +92,7 @@ fn publish(answers: &mut Answers, spec: &Spec, found: Vec<(Arc<str>, Answer)>) -
 }
 
 fn same_endpoints(a: &EndpointSet, b: &EndpointSet) -> bool {
-    let all = |set: &EndpointSet| -> Vec<Arc<Endpoint>> {
-        set.localities.iter().flat_map(|locality| locality.endpoints.clone()).collect()
-    };
-    all(a) == all(b)
+    a.endpoints().eq(b.endpoints())
 }
 
 /// Resolves every name of a set; none when any lookup fails, so that the last answer stays.
@@ -123,5 +120,5 @@ async fn resolve(cluster: Arc<Cluster>, of: Arc<EndpointSet>) -> Option<(Arc<str
         }
         localities.push(LocalityEndpoints { endpoints, ..locality.clone() });
     }
-    Some((cluster.name.clone(), Answer { of, set: Arc::new(EndpointSet { localities }) }))
+    Some((cluster.name.clone(), Answer { set: Arc::new(EndpointSet { localities, ..*of }), of }))
 }

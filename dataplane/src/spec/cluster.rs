@@ -11,6 +11,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How an endpoint is picked.
     pub balancing: Balancing,
+    /// How endpoints that just came get their share; none is all of it at once. Only for `RoundRobin` and `LeastRequest`.
+    pub slow_start: Option<SlowStart>,
     /// Whether localities share their priority's traffic by `LocalityEndpoints::weight`; else endpoints of one priority
     /// are one flat set.
     pub locality_weighted: bool,
@@ -58,14 +60,88 @@ pub enum Discovery {
 }
 
 /// How an endpoint is picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Balancing {
     /// Smooth weighted round robin.
     RoundRobin,
-    /// Power of two choices by active requests.
-    LeastRequest,
+    /// By active requests.
+    LeastRequest(LeastRequest),
     /// Uniform by weight.
     Random,
+    /// Of two choices the one with the lower expected latency (`weft.extension.v1.PeakEwma`).
+    PeakEwma(PeakEwma),
+    /// Consistently by the request's hash, on a ring.
+    RingHash(RingHash),
+    /// Consistently by the request's hash, from a table.
+    Maglev(Maglev),
+}
+
+impl Balancing {
+    /// Whether the request's hash decides.
+    pub fn by_hash(&self) -> bool {
+        matches!(self, Self::RingHash(_) | Self::Maglev(_))
+    }
+}
+
+/// `LeastRequest`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeastRequest {
+    /// Random choices of which the least loaded is taken where weights are equal (`choice_count`); none is all endpoints
+    /// (`FULL_SCAN`).
+    pub choices: Option<u32>,
+    /// Where weights differ, a weight is divided by (active requests + 1) to this power (`active_request_bias`).
+    pub bias: f64,
+}
+
+/// `weft.extension.v1.PeakEwma`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PeakEwma {
+    /// Time in which the weight of an observation halves (`decay_ms`).
+    pub half_life: Duration,
+    /// Latency assumed for an endpoint that was never used (`initial_ms`).
+    pub initial: Duration,
+}
+
+/// `RingHash`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RingHash {
+    /// Least number of points (`minimum_ring_size`).
+    pub size_min: u64,
+    /// Greatest number of points (`maximum_ring_size`).
+    pub size_max: u64,
+    /// What places endpoints on the ring.
+    pub function: RingFunction,
+    /// Endpoints are told apart by host name rather than by address (`use_hostname_for_hashing`).
+    pub by_hostname: bool,
+}
+
+/// What places endpoints on the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingFunction {
+    /// `XX_HASH`.
+    Xx,
+    /// `MURMUR_HASH_2`, libstdc++'s `std::hash`.
+    Murmur2,
+}
+
+/// `Maglev`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Maglev {
+    /// Slots; a prime number.
+    pub table_size: u64,
+    /// Endpoints are told apart by host name rather than by address (`use_hostname_for_hashing`).
+    pub by_hostname: bool,
+}
+
+/// `SlowStartConfig`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    /// Time until an endpoint gets its whole share; above zero.
+    pub window: Duration,
+    /// Shape of the way there: 1 is a straight line, more rises sooner; above zero.
+    pub aggression: f64,
+    /// Least share of its weight that an endpoint gets, 0..=1 (`min_weight_percent`).
+    pub weight_min: f64,
 }
 
 /// What is spoken to the endpoints.
@@ -100,10 +176,35 @@ pub struct ClusterLimits {
 }
 
 /// The endpoints of a cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EndpointSet {
     /// By locality, highest priority (lowest number) first.
     pub localities: Vec<LocalityEndpoints>,
+    /// A priority or locality counts as healthy while its share of healthy endpoints times this, in percent, is at least 100
+    /// (`overprovisioning_factor`).
+    pub overprovisioning_percent: u32,
+    /// Endpoints count by their weights in a priority's health (`weighted_priority_health`).
+    pub health_by_weight: bool,
+}
+
+impl EndpointSet {
+    /// Envoy's overprovisioning factor where none is given, in percent.
+    pub const OVERPROVISIONING_PERCENT: u32 = 140;
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.localities.iter().flat_map(|locality| &locality.endpoints)
+    }
+}
+
+impl Default for EndpointSet {
+    fn default() -> Self {
+        Self {
+            localities: Vec::new(),
+            overprovisioning_percent: Self::OVERPROVISIONING_PERCENT,
+            health_by_weight: false,
+        }
+    }
 }
 
 /// The endpoints of one locality.
@@ -128,6 +229,10 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether it may get new requests.
     pub health: EndpointHealth,
+    /// Its host name, for hashing and health checks; may be empty (`hostname`).
+    pub hostname: Arc<str>,
+    /// What tells it apart when it is hashed (`metadata["envoy.lb"].hash_key`); none is its address or host name.
+    pub hash_key: Option<Arc<str>>,
     /// Who it is, for metrics.
     pub workload: Workload,
 }
@@ -148,6 +253,8 @@ pub enum EndpointAddress {
 pub enum EndpointHealth {
     /// `HEALTHY` or `UNKNOWN`.
     Admitting,
+    /// `DEGRADED`: gets what the healthy ones of its and lower priorities cannot take.
+    Degraded,
     /// `DRAINING`: existing streams finish.
     Draining,
     /// `UNHEALTHY` or `TIMEOUT`.

@@ -37,12 +37,14 @@ fn endpoints(addresses: &[SocketAddr]) -> Arc<EndpointSet> {
                 address: EndpointAddress::Tcp(*address),
                 weight: 1,
                 health: EndpointHealth::Admitting,
+                hostname: "".into(),
+                hash_key: None,
                 workload: unknown(),
             })
         })
         .collect();
     let locality = LocalityEndpoints { priority: 0, weight: 0, locality: "".into(), endpoints };
-    Arc::new(EndpointSet { localities: vec![locality] })
+    Arc::new(EndpointSet { localities: vec![locality], ..EndpointSet::default() })
 }
 
 fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
@@ -50,6 +52,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         name: "c".into(),
         discovery: Discovery::Eds("c".into()),
         balancing: Balancing::RoundRobin,
+        slow_start: None,
         locality_weighted: false,
         panic_percent: 0,
         protocol,

@@ -87,7 +87,8 @@ async fn a_bad_resource_is_nacked_by_name_and_a_lost_stream_is_opened_again() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let good = Cluster { name: "good".into(), ..Default::default() };
-    let bad = Cluster { name: "bad".into(), lb_policy: LbPolicy::Maglev as i32, ..Default::default() };
+    let bad =
+        Cluster { name: "bad".into(), lb_policy: LbPolicy::ClusterProvided as i32, ..Default::default() };
     let (requests, mut seen) = mpsc::channel(64);
     // Taken from the end: the first stream dies at once, so the client must come again.
     let scripts = Mutex::new(vec![vec![clusters(&[good, bad])], Vec::new()]);

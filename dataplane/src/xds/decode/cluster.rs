@@ -6,10 +6,10 @@ use weft_proto::xds::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster as RawCluster, LoadBalancingPolicy,
+                CircuitBreakers, Cluster as RawCluster,
                 circuit_breakers::Thresholds,
                 cluster::{
-                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy,
+                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType,
                     common_lb_config::LocalityConfigSpecifier,
                 },
             },
@@ -18,24 +18,17 @@ use weft_proto::xds::{
                 config_source::ConfigSourceSpecifier,
             },
         },
-        extensions::{
-            load_balancing_policies::{
-                least_request::v3::LeastRequest, random::v3::Random, round_robin::v3::RoundRobin,
-            },
-            upstreams::http::v3::{
-                HttpProtocolOptions,
-                http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
-            },
+        extensions::upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
         },
     },
-    google::protobuf::{Any, Struct, UInt32Value, value::Kind},
+    google::protobuf::{Struct, value::Kind},
 };
 
-use super::{
-    At, Refusal, endpoint, is, nothing_left, optional_duration, pass_over, required, unknown_type, unpack,
-};
+use super::{At, Refusal, balancing, endpoint, nothing_left, optional_duration, pass_over, required, unpack};
 use crate::spec::{
-    Balancing, Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
+    Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
 };
 
 /// Envoy's defaults, which control planes rely on when they leave a field out.
@@ -53,7 +46,7 @@ const DNS_REFRESH_MIN: Duration = Duration::from_millis(100);
 pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     let name: Arc<str> = required(take(&mut raw.name), "name")?.into();
     let discovery = discovery(&mut raw, &name)?;
-    let (balancing, policy_weighted) = balancing(&mut raw)?;
+    let picking = balancing::picking(&mut raw)?;
     let common =
         raw.common_lb_config.take().map_or(Ok(Common::default()), common_lb).at("common_lb_config")?;
     let mut limits =
@@ -73,8 +66,9 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     Ok(Cluster {
         name,
         discovery,
-        balancing,
-        locality_weighted: policy_weighted || common.locality_weighted,
+        balancing: picking.balancing,
+        slow_start: picking.slow_start,
+        locality_weighted: picking.locality_weighted || common.locality_weighted,
         panic_percent: common.panic_percent,
         protocol: options.protocol,
         connect_timeout,
@@ -140,98 +134,6 @@ pub(super) fn ads_only(source: Option<ConfigSource>) -> Result<(), Refusal> {
     match source.and_then(|source| source.config_source_specifier) {
         Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),
         _ => Err(Refusal::new("", "only ads or self is supported by this proxy")),
-    }
-}
-
-/// How to pick, and whether localities are weighted.
-fn balancing(raw: &mut RawCluster) -> Result<(Balancing, bool), Refusal> {
-    let policy = take(&mut raw.lb_policy);
-    if let Some(list) = raw.load_balancing_policy.take() {
-        // By definition it takes the place of `lb_policy` and of its configuration.
-        pass_over!(raw: lb_config);
-        return typed_policy(list).at("load_balancing_policy");
-    }
-    let balancing = match LbPolicy::try_from(policy) {
-        Ok(LbPolicy::RoundRobin) => Balancing::RoundRobin,
-        Ok(LbPolicy::LeastRequest) => Balancing::LeastRequest,
-        Ok(LbPolicy::Random) => Balancing::Random,
-        Ok(other) => {
-            return Err(Refusal::new(
-                "lb_policy",
-                format!("{} is not supported by this proxy", other.as_str_name()),
-            ));
-        }
-        Err(_) => return Err(Refusal::new("lb_policy", format!("{policy} is unknown"))),
-    };
-    match raw.lb_config.take() {
-        None => {}
-        Some(LbConfig::LeastRequestLbConfig(mut config)) => {
-            two_choices(config.choice_count.take()).at("least_request_lb_config")?;
-            nothing_left(&config).at("least_request_lb_config")?;
-        }
-        Some(LbConfig::RoundRobinLbConfig(config)) => nothing_left(&config).at("round_robin_lb_config")?,
-        Some(_) => return Err(Refusal::new("lb_config", "not supported by this proxy")),
-    }
-    Ok((balancing, false))
-}
-
-/// The first policy of the list that is known, as the protocol demands.
-fn typed_policy(list: LoadBalancingPolicy) -> Result<(Balancing, bool), Refusal> {
-    let mut unknown = None;
-    for (i, policy) in list.policies.into_iter().enumerate() {
-        let any = policy.typed_extension_config.and_then(|config| config.typed_config).unwrap_or_default();
-        let found = known_policy(&any).at_index("policies", i)?;
-        match found {
-            Some(found) => return Ok(found),
-            None => unknown = unknown.or(Some(any)),
-        }
-    }
-    Err(unknown.map_or_else(|| Refusal::new("policies", "empty"), |any| unknown_type(&any)))
-}
-
-fn known_policy(any: &Any) -> Result<Option<(Balancing, bool)>, Refusal> {
-    Ok(Some(if is::<RoundRobin>(any) {
-        let mut config = unpack::<RoundRobin>(any)?;
-        let weighted = locality_weighted(&mut config.locality_lb_config)?;
-        nothing_left(&config)?;
-        (Balancing::RoundRobin, weighted)
-    } else if is::<LeastRequest>(any) {
-        let mut config = unpack::<LeastRequest>(any)?;
-        two_choices(config.choice_count.take())?;
-        let weighted = locality_weighted(&mut config.locality_lb_config)?;
-        nothing_left(&config)?;
-        (Balancing::LeastRequest, weighted)
-    } else if is::<Random>(any) {
-        let mut config = unpack::<Random>(any)?;
-        let weighted = locality_weighted(&mut config.locality_lb_config)?;
-        nothing_left(&config)?;
-        (Balancing::Random, weighted)
-    } else {
-        return Ok(None);
-    }))
-}
-
-fn locality_weighted(
-    config: &mut Option<
-        weft_proto::xds::envoy::extensions::load_balancing_policies::common::v3::LocalityLbConfig,
-    >,
-) -> Result<bool, Refusal> {
-    use weft_proto::xds::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config::LocalityConfigSpecifier as Specifier;
-    match config.take().and_then(|config| config.locality_config_specifier) {
-        None => Ok(false),
-        Some(Specifier::LocalityWeightedLbConfig(_)) => Ok(true),
-        Some(Specifier::ZoneAwareLbConfig(_)) => {
-            Err(Refusal::new("locality_lb_config.zone_aware_lb_config", "not supported by this proxy"))
-        }
-    }
-}
-
-fn two_choices(count: Option<UInt32Value>) -> Result<(), Refusal> {
-    match count {
-        Some(count) if count.value != 2 => {
-            Err(Refusal::new("choice_count", "only 2 is supported by this proxy"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -18,8 +18,6 @@ use crate::spec::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, Locali
 
 /// Most endpoints of one cluster.
 const ENDPOINTS_MAX: usize = 100_000;
-/// Envoy's overprovisioning factor, which is what this proxy balances by.
-const OVERPROVISIONING: u32 = 140;
 
 /// Decodes an EDS resource; its name is `cluster_name`.
 pub(super) fn assignment(mut raw: ClusterLoadAssignment) -> Result<(Arc<str>, EndpointSet), Refusal> {
@@ -37,15 +35,18 @@ pub(super) fn assignment(mut raw: ClusterLoadAssignment) -> Result<(Arc<str>, En
             format!("{count} endpoints; at most {ENDPOINTS_MAX} are taken"),
         ));
     }
-    if let Some(mut policy) = raw.policy.take() {
-        if policy.overprovisioning_factor.as_ref().is_some_and(|factor| factor.value == OVERPROVISIONING) {
-            policy.overprovisioning_factor = None;
-        }
-        nothing_left(&policy).at("policy")?;
+    let mut policy = raw.policy.take().unwrap_or_default();
+    let factor = policy.overprovisioning_factor.take();
+    let overprovisioning_percent =
+        factor.map_or(EndpointSet::OVERPROVISIONING_PERCENT, |factor| factor.value);
+    if overprovisioning_percent == 0 {
+        return Err(Refusal::new("policy.overprovisioning_factor", "must be above zero"));
     }
+    let health_by_weight = take(&mut policy.weighted_priority_health);
+    nothing_left(&policy).at("policy")?;
     nothing_left(&raw)?;
     localities.sort_by_key(|locality| locality.priority);
-    Ok((name.into(), EndpointSet { localities }))
+    Ok((name.into(), EndpointSet { localities, overprovisioning_percent, health_by_weight }))
 }
 
 fn locality(mut raw: LocalityLbEndpoints) -> Result<LocalityEndpoints, Refusal> {
@@ -64,16 +65,20 @@ fn locality(mut raw: LocalityLbEndpoints) -> Result<LocalityEndpoints, Refusal> 
 }
 
 fn endpoint(mut raw: LbEndpoint) -> Result<Endpoint, Refusal> {
-    let weight = raw.load_balancing_weight.take().map_or(1, |weight| weight.value.max(1));
+    let weight = raw.load_balancing_weight.take().map_or(1, |weight| weight.value);
+    if weight == 0 {
+        return Err(Refusal::new("load_balancing_weight", "must be above zero"));
+    }
     let health = match HealthStatus::try_from(take(&mut raw.health_status)) {
-        Ok(HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded) => {
-            EndpointHealth::Admitting
-        }
+        Ok(HealthStatus::Unknown | HealthStatus::Healthy) => EndpointHealth::Admitting,
+        Ok(HealthStatus::Degraded) => EndpointHealth::Degraded,
         Ok(HealthStatus::Draining) => EndpointHealth::Draining,
         // A state from a later protocol version is not one in which we would send traffic.
         Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) | Err(_) => EndpointHealth::Unhealthy,
     };
-    let workload = workload(raw.metadata.take().as_ref());
+    let metadata = raw.metadata.take();
+    let workload = workload(metadata.as_ref());
+    let hash_key = hash_key(metadata.as_ref());
     let mut host = match raw.host_identifier.take() {
         Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
         Some(HostIdentifier::EndpointName(_)) => {
@@ -84,10 +89,10 @@ fn endpoint(mut raw: LbEndpoint) -> Result<Endpoint, Refusal> {
     let at = "endpoint";
     let found = host.address.take().ok_or_else(|| Refusal::new("endpoint.address", "missing"))?;
     let address = address(found).at("address").at(at)?;
-    // Names for logs, and for TLS and health checks, which are refused elsewhere until they exist.
-    pass_over!(host: hostname, observability_name);
+    let hostname = take(&mut host.hostname).into();
+    pass_over!(host: observability_name);
     nothing_left(&host).at(at)?;
-    Ok(Endpoint { address, weight, health, workload })
+    Ok(Endpoint { address, weight, health, hostname, hash_key, workload })
 }
 
 /// An address: IP and port, host name and port, or a unix socket.
@@ -128,6 +133,14 @@ fn workload(metadata: Option<&Metadata>) -> Workload {
     let mut parts = text.unwrap_or_default().split(';').map(known);
     let mut next = || parts.next().unwrap_or_else(|| known(""));
     Workload { name: next(), namespace: next(), service: next(), revision: next(), cluster: next() }
+}
+
+/// `filter_metadata["envoy.lb"].hash_key`.
+fn hash_key(metadata: Option<&Metadata>) -> Option<Arc<str>> {
+    match metadata?.filter_metadata.get("envoy.lb")?.fields.get("hash_key")?.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text.as_str().into()),
+        _ => None,
+    }
 }
 
 /// What Istio's control plane says about a resource.

@@ -9,8 +9,13 @@ use weft_proto::xds::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
             },
             core::v3::{
-                Address, AggregatedConfigSource, ConfigSource, SocketAddress, TransportSocket, address,
+                Address, AggregatedConfigSource, ConfigSource, HealthStatus,
+                HttpProtocolOptions as CommonOptions, Metadata, SocketAddress, TransportSocket, address,
                 config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint as RawEndpoint, LbEndpoint, LocalityLbEndpoints,
+                cluster_load_assignment::Policy, lb_endpoint::HostIdentifier,
             },
             listener::v3::{Filter, FilterChain, Listener, filter},
             route::v3::{
@@ -18,18 +23,21 @@ use weft_proto::xds::{
                 route_action::ClusterSpecifier, route_match::PathSpecifier,
             },
         },
-        extensions::filters::{
-            http::{cors::v3::Cors, router::v3::Router},
-            network::{
-                http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
-                    http_filter,
+        extensions::{
+            filters::{
+                http::{cors::v3::Cors, router::v3::Router},
+                network::{
+                    http_connection_manager::v3::{
+                        HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
+                        http_filter,
+                    },
+                    tcp_proxy::v3::{TcpProxy, tcp_proxy},
                 },
-                tcp_proxy::v3::{TcpProxy, tcp_proxy},
             },
+            upstreams::http::v3::{HttpProtocolOptions, http_protocol_options::UpstreamProtocolOptions},
         },
     },
-    google::protobuf::{Any, Duration},
+    google::protobuf::{Any, Duration, Struct, UInt32Value, Value, value::Kind as ValueKind},
 };
 
 use super::{Kind, Resource, decode};
@@ -158,7 +166,11 @@ fn a_security_field_is_never_ignored() {
 
 #[test]
 fn an_unsupported_balancer_is_named() {
-    refused(Kind::Cluster, &Cluster { lb_policy: LbPolicy::Maglev as i32, ..cluster() }, "lb_policy");
+    refused(
+        Kind::Cluster,
+        &Cluster { lb_policy: LbPolicy::ClusterProvided as i32, ..cluster() },
+        "lb_policy",
+    );
 }
 
 #[test]
@@ -178,6 +190,75 @@ fn an_absent_timeout_is_envoys_and_zero_is_none() {
 fn a_host_name_is_no_listening_address() {
     let named = Listener { address: address("localhost", 80), ..listener(&manager()) };
     refused(Kind::Listener, &named, "address.socket_address.address");
+}
+
+#[test]
+fn endpoints_keep_what_their_control_plane_says_of_them() {
+    let endpoint = |status: HealthStatus, metadata: Option<Metadata>, weight: Option<u32>| LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(RawEndpoint {
+            address: address("10.0.0.1", 80),
+            hostname: "one.example".into(),
+            ..Default::default()
+        })),
+        health_status: status as i32,
+        metadata,
+        load_balancing_weight: weight.map(|value| UInt32Value { value }),
+    };
+    let assignment = |endpoint, policy| ClusterLoadAssignment {
+        cluster_name: "c".into(),
+        endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
+        policy,
+        ..Default::default()
+    };
+    let key = Value { kind: Some(ValueKind::StringValue("k".into())) };
+    let lb = Struct { fields: [("hash_key".to_owned(), key)].into() };
+    let metadata = Metadata { filter_metadata: [("envoy.lb".to_owned(), lb)].into(), ..Default::default() };
+    let policy = Policy {
+        overprovisioning_factor: Some(UInt32Value { value: 100 }),
+        weighted_priority_health: true,
+        ..Default::default()
+    };
+    let raw = assignment(endpoint(HealthStatus::Degraded, Some(metadata), Some(3)), Some(policy.clone()));
+    let Resource::Endpoints(_, set) = accepted(Kind::Endpoints, &raw) else { panic!("endpoints") };
+    assert_eq!((set.overprovisioning_percent, set.health_by_weight), (100, true));
+    let found = set.endpoints().next().unwrap();
+    assert_eq!(found.health, crate::spec::EndpointHealth::Degraded);
+    assert_eq!((&*found.hostname, found.hash_key.as_deref(), found.weight), ("one.example", Some("k"), 3));
+    let plain = || endpoint(HealthStatus::Unknown, None, None);
+    let Resource::Endpoints(_, set) = accepted(Kind::Endpoints, &assignment(plain(), None)) else {
+        panic!("endpoints")
+    };
+    assert_eq!((set.overprovisioning_percent, set.health_by_weight), (140, false));
+    let weightless = assignment(endpoint(HealthStatus::Unknown, None, Some(0)), None);
+    refused(Kind::Endpoints, &weightless, "endpoints[0].lb_endpoints[0].load_balancing_weight");
+    let none = Policy { overprovisioning_factor: Some(UInt32Value { value: 0 }), ..Default::default() };
+    refused(Kind::Endpoints, &assignment(plain(), Some(none)), "policy.overprovisioning_factor");
+    let dropping = Policy { drop_overloads: vec![Default::default()], ..Default::default() };
+    refused(Kind::Endpoints, &assignment(plain(), Some(dropping)), "policy.drop_overloads");
+}
+
+#[test]
+fn a_connections_greatest_age_is_taken_and_zero_is_none() {
+    let age = |seconds| {
+        let options = HttpProtocolOptions {
+            common_http_protocol_options: Some(CommonOptions {
+                max_connection_duration: Some(Duration { seconds, nanos: 0 }),
+                ..Default::default()
+            }),
+            upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+                Default::default(),
+            )),
+            ..Default::default()
+        };
+        let options = [("o".to_owned(), any(&options))].into();
+        let raw = Cluster { typed_extension_protocol_options: options, ..cluster() };
+        match accepted(Kind::Cluster, &raw) {
+            Resource::Cluster(cluster) => cluster.connection_age_max,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(age(9), Some(std::time::Duration::from_secs(9)));
+    assert_eq!(age(0), None);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_bad_resource_keeps_its_predecessor_and_spares_its_neighbours() {
     let mut session = Session::default();
     session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
     let before = session.spec().clusters["a"].clone();
-    let bad = Cluster { lb_policy: LbPolicy::RingHash as i32, ..eds("a", "") };
+    let bad = Cluster { lb_policy: LbPolicy::ClusterProvided as i32, ..eds("a", "") };
     let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &bad), wire("b", &eds("b", ""))]));
     let message = &outcome.requests.last().unwrap().error_detail.as_ref().unwrap().message;
     assert!(message.contains("\"a\"") && message.contains("lb_policy"), "{message}");
