@@ -131,7 +131,7 @@ impl Balancer {
             weight: |index: usize| weights[index],
             warmth: warmth(slow_start.as_ref(), ready, now),
         };
-        let census = |level: &Level| level.census(self.health_by_weight, &making.standing, making.weight);
+        let census = |level: &Level| level.census(self.health_by_weight, making.standing, making.weight);
         let censuses: Vec<_> = self.levels.iter().map(census).collect();
         let shares = priority::spread(&censuses, self.overprovisioning_percent, self.policy.panic_percent);
         for (level, share) in self.levels.iter_mut().zip(shares) {

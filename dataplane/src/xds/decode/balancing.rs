@@ -262,7 +262,9 @@ fn maglev(size: Option<UInt64Value>, by_hostname: bool) -> Result<Balancing, Ref
 
 fn prime(number: u64) -> bool {
     number >= 2
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// Whether endpoints are told apart by host name.
