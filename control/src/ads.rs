@@ -17,7 +17,7 @@ use weft_proto::{
 
 use crate::resource::ResourceSet;
 
-mod session;
+pub(crate) mod session;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -269,6 +269,10 @@ impl Feed {
         metrics::gauge!("weft_document_problems", "severity" => "warning")
             .set((problems.len() - errors) as f64);
         let world = self.compiler.update(view.mesh.clone(), in_force.set);
+        let recompiled = world.recompiled();
+        for (unit, count) in [("service", recompiled.services), ("table", recompiled.tables)] {
+            metrics::counter!("weft_compile_recompiled_total", "unit" => unit).increment(count as u64);
+        }
         metrics::gauge!("weft_config_revision").set(self.revision as f64);
         self.publisher.publish(Arc::new(World { revision: self.revision, world }));
         self.compiled.send_replace(Compiled { revision: self.revision, store_revision: stored.revision });

@@ -52,26 +52,46 @@ pub struct Resource {
     pub documents: Arc<[Arc<str>]>,
 }
 
-/// All resources of one scope.
+/// All resources of one scope. Kinds are shared on their own, so that a set that differs from another in endpoints alone
+/// is seen to have the same clusters, listeners and routes without looking at them.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceSet {
-    /// By kind, then by name. Cloning shares the maps' resources.
-    pub kinds: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Resource>>>,
+    kinds: [Arc<BTreeMap<Arc<str>, Arc<Resource>>>; Kind::ALL.len()],
 }
 
 impl ResourceSet {
-    /// The resources of a kind.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Resource>> {
-        self.kinds.get(&kind).into_iter().flat_map(BTreeMap::values)
+    /// The resources of a kind, by name.
+    pub fn of(&self, kind: Kind) -> impl ExactSizeIterator<Item = &Arc<Resource>> {
+        self.kinds[kind as usize].values()
     }
 
     /// One resource.
     pub fn find(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
-        self.kinds.get(&kind)?.get(name)
+        self.kinds[kind as usize].get(name)
     }
 
     /// Adds or replaces a resource.
     pub fn insert(&mut self, kind: Kind, resource: Arc<Resource>) {
-        self.kinds.entry(kind).or_default().insert(resource.name.clone(), resource);
+        Arc::make_mut(&mut self.kinds[kind as usize]).insert(resource.name.clone(), resource);
+    }
+
+    /// This set with the kinds of `before` that say the same; `before` itself where all do.
+    pub fn sharing(mut self, before: &Arc<Self>) -> Arc<Self> {
+        for (now, before) in self.kinds.iter_mut().zip(&before.kinds) {
+            let same = |(a, b): (&Arc<Resource>, &Arc<Resource>)| {
+                Arc::ptr_eq(a, b)
+                    || (a.name == b.name && a.version == b.version && a.documents == b.documents)
+            };
+            if now.len() == before.len() && now.values().zip(before.values()).all(same) {
+                *now = before.clone();
+            }
+        }
+        let shared = Kind::ALL.into_iter().all(|kind| self.shares(kind, before));
+        if shared { before.clone() } else { Arc::new(self) }
+    }
+
+    /// Whether another set shares this one's resources of a kind, so that none of them can differ.
+    pub fn shares(&self, kind: Kind, other: &Self) -> bool {
+        Arc::ptr_eq(&self.kinds[kind as usize], &other.kinds[kind as usize])
     }
 }

@@ -29,6 +29,10 @@ pub fn describe() {
     describe_gauge!("weft_documents", "documents in force");
     describe_gauge!("weft_document_problems", "problems of documents with the mesh as it is");
     describe_gauge!("weft_config_revision", "newest configuration revision");
+    describe_counter!(
+        "weft_compile_recompiled_total",
+        "services and route tables compiled anew, not taken over from the configuration before"
+    );
     describe_counter!("weft_registry_rejected_objects_total", "objects of sources that were refused");
     describe_counter!("weft_registry_save_failures_total", "failed writes of the last known registry");
 }

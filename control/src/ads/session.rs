@@ -110,12 +110,12 @@ impl Session {
 
     /// Takes a newer world.
     pub fn handle_world(&mut self, set: Arc<ResourceSet>, revision: u64) -> Vec<Response> {
-        if !Arc::ptr_eq(&self.set, &set) {
-            for kind in Kind::ALL {
+        for kind in Kind::ALL {
+            if !self.set.shares(kind, &set) {
                 self.watch_mut(kind).touch();
             }
-            self.set = set;
         }
+        self.set = set;
         self.revision = revision;
         self.advance()
     }

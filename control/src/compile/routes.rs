@@ -6,7 +6,7 @@ use weft_proto::node::cluster_name;
 
 use super::{
     ir::{Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, Weighted},
-    tables::Services,
+    services::Services,
 };
 use crate::documents::{
     Destination, Document, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Retries, StringMatch,

@@ -16,6 +16,7 @@ use super::{
         VirtualHost, version,
     },
     routes::{self, View},
+    services,
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
@@ -65,8 +66,8 @@ impl Scope<'_> {
         let serves = Serves::Named(OUTBOUND_HTTP.into());
         let listener = Listener { name: OUTBOUND_HTTP.into(), bind, direction: Direction::Outbound, serves };
         self.listener(&listener, Vec::new());
-        for compiled in world.compiled.values() {
-            compiled.insert_into(&mut self.set);
+        for (kind, resource) in world.compiled.values().flat_map(|compiled| compiled.resources()) {
+            self.set.insert(kind, resource.clone());
         }
     }
 
@@ -142,7 +143,7 @@ impl Scope<'_> {
             tcp: Default::default(),
             pool: Default::default(),
         };
-        self.set.insert(Kind::Cluster, super::cluster_resource(&cluster, Arc::new([])));
+        self.set.insert(Kind::Cluster, services::cluster_resource(&cluster, Arc::new([])));
         let serves = match http {
             None => Serves::Tcp { cluster: name, idle_timeout: None },
             Some(_) => Serves::Inline(inbound_table(name)),

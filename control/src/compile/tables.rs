@@ -10,16 +10,15 @@ use prost::Message;
 use weft_proto::node::cluster_name;
 
 use super::{
+    by_host::ByHost,
     encode,
     ir::{Action, Forward, Match, Route, RouteConfig, VirtualHost, version},
     routes::{self, View},
+    services::Services,
 };
 use crate::{
-    documents::{
-        Document, DocumentSet, MESH_GATEWAY, VirtualService,
-        hosts::{Hosts, host_matches},
-    },
-    model::{Service, ServiceKey},
+    documents::{Document, DocumentSet, MESH_GATEWAY, VirtualService, hosts::Hosts},
+    model::{Port, Service, ServiceKey},
     resource::Resource,
 };
 
@@ -29,21 +28,22 @@ pub const OUTBOUND_HTTP: &str = "outbound-http";
 /// Namespaces whose table is kept; more are compiled again when asked for.
 const NAMESPACES_MAX: usize = 1024;
 
-/// Services by key.
-pub(crate) type Services = BTreeMap<ServiceKey, Arc<Service>>;
-
 /// The tables of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    ports: BTreeMap<(ServiceKey, u16), PortTable>,
+    ports: BTreeMap<(ServiceKey, u16), Arc<PortTable>>,
     /// Hosts of virtual services that are no service.
     others: Vec<OtherHost>,
     by_host: Mutex<BTreeMap<Arc<str>, Arc<Resource>>>,
+    /// How many were compiled, not taken over.
+    pub(crate) recompiled: usize,
 }
 
 /// The table of one port.
 #[derive(Debug)]
 pub(crate) struct PortTable {
+    /// What it was compiled from.
+    document: Option<Arc<Document>>,
     routes: Arc<[Route]>,
     pub(crate) clusters: BTreeSet<Arc<str>>,
     pub(crate) resource: Arc<Resource>,
@@ -64,17 +64,32 @@ struct OtherHost {
 type Rule<'a> = (&'a Arc<Document>, &'a VirtualService, &'a Arc<str>);
 
 impl Tables {
-    /// Compiles every table; what equals its predecessor in `previous` stays the same allocation.
-    pub(crate) fn new(services: &Services, documents: &DocumentSet, hosts: &Hosts, previous: &Self) -> Self {
-        let rules = Rules::new(documents, hosts);
+    /// Takes over the tables that cannot have changed, and compiles the others; what equals its predecessor stays the same
+    /// allocation. `same_shape` says that services have the names, hosts and ports that they had.
+    pub(crate) fn new(
+        services: &Services,
+        documents: &DocumentSet,
+        hosts: &Hosts,
+        previous: &Self,
+        same_shape: bool,
+    ) -> Self {
+        let rules = rules(documents, hosts);
         let mut ports = BTreeMap::new();
+        let mut recompiled = 0;
         for service in services.values() {
             let rule = rules.of(&service.host);
             for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
-                let view = View { hosts, services, gateway: MESH_GATEWAY, port: port.number };
                 let key = (service.key.clone(), port.number);
-                let table = port_table(service, &view, rule, previous.ports.get(&key));
-                ports.insert(key, table);
+                let before = previous.ports.get(&key);
+                if let Some(before) =
+                    before.filter(|before| before.still_holds(service, port, rule, same_shape))
+                {
+                    ports.insert(key, before.clone());
+                    continue;
+                }
+                let view = View { hosts, services, gateway: MESH_GATEWAY, port: port.number };
+                ports.insert(key, Arc::new(port_table(service, &view, rule, before.map(|before| &**before))));
+                recompiled += 1;
             }
         }
         let known: BTreeSet<&str> = services.values().map(|service| &*service.host).collect();
@@ -85,12 +100,14 @@ impl Tables {
             let (host, namespace) = (Arc::clone(host), document.namespace.clone());
             OtherHost { host, namespace, canonical: canonical.clone(), routes, document: document.key() }
         };
-        let others = rules.by_host.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect();
-        Self { ports, others, by_host: Mutex::default() }
+        let others: Vec<OtherHost> =
+            rules.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect();
+        let recompiled = recompiled + others.len();
+        Self { ports, others, by_host: Mutex::default(), recompiled }
     }
 
     /// The table of a port.
-    pub(crate) fn of_port(&self, service: &ServiceKey, port: u16) -> Option<&PortTable> {
+    pub(crate) fn of_port(&self, service: &ServiceKey, port: u16) -> Option<&Arc<PortTable>> {
         self.ports.get(&(service.clone(), port))
     }
 
@@ -145,36 +162,31 @@ impl Tables {
     }
 }
 
-/// Which virtual service of the mesh applies to a host.
-struct Rules<'a> {
-    by_host: BTreeMap<Arc<str>, Rule<'a>>,
+impl PortTable {
+    /// Whether compiling it again would say the same: its document is the same and, since a document may name any service,
+    /// no service has another shape. Without a document it depends on its own name alone.
+    fn still_holds(&self, service: &Service, port: &Port, rule: Option<&Rule<'_>>, same_shape: bool) -> bool {
+        match (&self.document, rule) {
+            (Some(before), Some((now, _, _))) => same_shape && Arc::ptr_eq(before, now),
+            (None, None) => *self.resource.name == *cluster_name(port.number, "", &service.host),
+            _ => false,
+        }
+    }
 }
 
-impl<'a> Rules<'a> {
-    /// Of two for the same host, the older one has it.
-    fn new(documents: &'a DocumentSet, hosts: &Hosts) -> Self {
-        let mut by_host = BTreeMap::new();
-        for (document, rule) in documents.virtual_services() {
-            if !routes::belongs(document, rule, MESH_GATEWAY) {
-                continue;
-            }
-            for host in &rule.hosts {
-                let canonical = hosts.canonical(&host.text, &document.namespace);
-                by_host.entry(canonical).or_insert((document, rule, &host.text));
-            }
+/// Which virtual service of the mesh applies to a host; of two, the older one.
+fn rules<'a>(documents: &'a DocumentSet, hosts: &Hosts) -> ByHost<Rule<'a>> {
+    let mut by_host = BTreeMap::new();
+    for (document, rule) in documents.virtual_services() {
+        if !routes::belongs(document, rule, MESH_GATEWAY) {
+            continue;
         }
-        Self { by_host }
+        for host in &rule.hosts {
+            let canonical = hosts.canonical(&host.text, &document.namespace);
+            by_host.entry(canonical).or_insert((document, rule, &host.text));
+        }
     }
-
-    /// The one that names the host, else the one with the longest pattern that takes it.
-    fn of(&self, host: &str) -> Option<&Rule<'a>> {
-        let pattern = || {
-            let patterns = self.by_host.iter().filter(|(pattern, _)| pattern.starts_with('*'));
-            let fitting = patterns.filter(|(pattern, _)| host_matches(pattern, host));
-            fitting.max_by_key(|(pattern, _)| pattern.len()).map(|(_, rule)| rule)
-        };
-        self.by_host.get(host).or_else(pattern)
-    }
+    ByHost::new(by_host)
 }
 
 fn port_table(
@@ -198,7 +210,8 @@ fn port_table(
         Some(previous) => previous.resource.clone(),
         None => table_resource(&table, documents),
     };
-    PortTable { routes, clusters, resource }
+    let document = rule.map(|(document, _, _)| Arc::clone(document));
+    PortTable { document, routes, clusters, resource }
 }
 
 /// Every request to the cluster, retried where that is safe, without a time limit.

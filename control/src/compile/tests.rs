@@ -1,11 +1,19 @@
 //! What compile promises beyond the golden files: sharing, scopes, stable versions.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::{documents, model::*};
+use crate::{
+    documents::{self, DocumentSet},
+    model::*,
+    resource::{Kind, Resource},
+};
 
 mod golden;
+mod incremental;
+mod order;
 
-pub(super) fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Service> {
+fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Service> {
     let host: Arc<str> = format!("{name}.default.svc.cluster.local").into();
     let ports: Vec<Port> = ports
         .iter()
@@ -88,24 +96,10 @@ fn a_service_is_compiled_for_every_port_and_subset() {
     assert_eq!((set.of(Kind::Listener).count(), set.of(Kind::Routes).count()), (1, 1));
 }
 
-#[test]
-fn an_endpoint_change_touches_its_service_alone() {
-    let mut compiler = Compiler::default();
-    let other = service("ratings", &[(80, Protocol::Http)], &["v1"]);
-    let before = service("reviews", &[(80, Protocol::Http)], &["v1"]);
-    let first = compiler.update(mesh(&[before, other.clone()]), documents(""));
-    let first = first.resources(&sidecar());
-    let after = service("reviews", &[(80, Protocol::Http)], &["v1", "v2"]);
-    let second = compiler.update(mesh(&[after, other]), documents(""));
-    let second = second.resources(&sidecar());
-    let changed = |kind| {
-        let shared = |resource: &&Arc<Resource>| {
-            first.find(kind, &resource.name).is_none_or(|before| !Arc::ptr_eq(before, resource))
-        };
-        second.of(kind).filter(shared).map(|resource| resource.name.to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(changed(Kind::Endpoints), ["outbound|80||reviews.default.svc.cluster.local"]);
-    assert_eq!((changed(Kind::Cluster), changed(Kind::Routes)), (vec![], vec![]));
+fn upstream(service: &str) -> NodeMetadata {
+    let bind = "127.0.0.1:9001".parse().unwrap();
+    let upstream = weft_proto::node::Upstream { bind, service: service.into(), port: 0 };
+    NodeMetadata { upstreams: vec![upstream], outbound_http: None, ..sidecar() }
 }
 
 #[test]
@@ -113,9 +107,7 @@ fn a_proxy_with_declared_upstreams_receives_only_what_they_reach() {
     let mut compiler = Compiler::default();
     let services = ["a", "b", "c"].map(|name| service(name, &[(80, Protocol::Http)], &["v1"]));
     let world = compiler.update(mesh(&services), documents(""));
-    let upstream =
-        weft_proto::node::Upstream { bind: "127.0.0.1:9001".parse().unwrap(), service: "b".into(), port: 0 };
-    let set = world.resources(&NodeMetadata { upstreams: vec![upstream], outbound_http: None, ..sidecar() });
+    let set = world.resources(&upstream("b"));
     let names: Vec<&str> = set.of(Kind::Cluster).map(|resource| &*resource.name).collect();
     assert_eq!(names, ["outbound|80||b.default.svc.cluster.local"]);
 }

@@ -1,0 +1,56 @@
+//! What documents say of hosts: an exact name first, then the longest pattern that takes it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::documents::hosts::host_matches;
+
+/// Something for each host name or pattern that documents name.
+#[derive(Debug)]
+pub(crate) struct ByHost<T> {
+    exact: BTreeMap<Arc<str>, T>,
+    /// The longest first.
+    patterns: Vec<(Arc<str>, T)>,
+}
+
+impl<T> Default for ByHost<T> {
+    fn default() -> Self {
+        Self::new(BTreeMap::new())
+    }
+}
+
+impl<T> ByHost<T> {
+    pub(crate) fn new(hosts: BTreeMap<Arc<str>, T>) -> Self {
+        let (patterns, exact): (Vec<_>, Vec<_>) =
+            hosts.into_iter().partition(|(host, _)| host.starts_with('*'));
+        let mut patterns = patterns;
+        patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        Self { exact: exact.into_iter().collect(), patterns }
+    }
+
+    /// What is said of a host.
+    pub(crate) fn of(&self, host: &str) -> Option<&T> {
+        let pattern = || self.patterns.iter().find(|(pattern, _)| host_matches(pattern, host));
+        self.exact.get(host).or_else(|| pattern().map(|(_, found)| found))
+    }
+
+    /// Every name and pattern, patterns last.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
+        let patterns = self.patterns.iter().map(|(pattern, found)| (pattern, found));
+        self.exact.iter().chain(patterns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_beats_a_pattern_and_a_longer_pattern_a_shorter_one() {
+        let hosts = ["*", "*.a.b", "*.b", "c.a.b"].map(|host| (Arc::from(host), host));
+        let by_host = ByHost::new(hosts.into());
+        for (host, expected) in [("c.a.b", "c.a.b"), ("d.a.b", "*.a.b"), ("a.b", "*.b"), ("x", "*")] {
+            assert_eq!(by_host.of(host), Some(&expected), "{host}");
+        }
+        assert_eq!(ByHost::<()>::default().of("x"), None);
+    }
+}

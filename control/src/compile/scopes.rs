@@ -1,0 +1,104 @@
+//! The scopes that proxies asked for, kept from world to world: taken over where only endpoints changed, and otherwise
+//! the measure of what a scope compiled anew has in common with itself.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use weft_proto::node::NodeMetadata;
+
+use crate::resource::{Kind, Resource, ResourceSet};
+
+/// Scopes that are kept; more are compiled again each time that a proxy asks.
+const SCOPES_MAX: usize = 4096;
+
+/// Worlds through which a scope is kept that no proxy asks for: a stream that is busy may miss some.
+const IDLE_WORLDS_MAX: u32 = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Scopes {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    kept: BTreeMap<Arc<NodeMetadata>, Kept>,
+    recompiled: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    set: Arc<ResourceSet>,
+    /// Whether the set is of this world, not of an earlier one.
+    current: bool,
+    idle_worlds: u32,
+}
+
+impl Scopes {
+    /// The scopes of the next world. Where all that changed is some resources that took the place of others, their
+    /// scopes are current at once; otherwise each is compiled when it is asked for.
+    pub(crate) fn following(previous: &Self, exchanged: Option<&[(Kind, Arc<Resource>)]>) -> Self {
+        let mut kept = previous.lock().kept.clone();
+        kept.retain(|_, kept| kept.idle_worlds < IDLE_WORLDS_MAX);
+        for kept in kept.values_mut() {
+            kept.idle_worlds += 1;
+            match exchanged {
+                Some(exchanged) if kept.current => exchange(&mut kept.set, exchanged),
+                _ => kept.current = false,
+            }
+        }
+        Self { inner: Mutex::new(Inner { kept, recompiled: 0 }) }
+    }
+
+    /// The scope of a node.
+    pub(crate) fn find_or_compile(
+        &self,
+        node: &NodeMetadata,
+        compile: impl FnOnce() -> ResourceSet,
+    ) -> Arc<ResourceSet> {
+        let before = {
+            let mut inner = self.lock();
+            match inner.kept.get_mut(node) {
+                Some(kept) if kept.current => {
+                    kept.idle_worlds = 0;
+                    return kept.set.clone();
+                }
+                kept => kept.map(|kept| kept.set.clone()),
+            }
+        };
+        let set = compile();
+        let set = match before {
+            Some(before) => set.sharing(&before),
+            None => Arc::new(set),
+        };
+        let mut inner = self.lock();
+        inner.recompiled += 1;
+        let kept = Kept { set: set.clone(), current: true, idle_worlds: 0 };
+        let room = inner.kept.len() < SCOPES_MAX;
+        match inner.kept.get_mut(node) {
+            Some(known) => *known = kept,
+            None if room => drop(inner.kept.insert(Arc::new(node.clone()), kept)),
+            None => {}
+        }
+        set
+    }
+
+    /// Scopes compiled in this world.
+    pub(crate) fn recompiled(&self) -> usize {
+        self.lock().recompiled
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts resources in the place of those of their names, where the set has them.
+fn exchange(set: &mut Arc<ResourceSet>, exchanged: &[(Kind, Arc<Resource>)]) {
+    for (kind, resource) in exchanged {
+        if set.find(*kind, &resource.name).is_some() {
+            Arc::make_mut(set).insert(*kind, resource.clone());
+        }
+    }
+}

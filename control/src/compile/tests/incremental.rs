@@ -1,0 +1,196 @@
+//! What is compiled anew after a change, and that it makes no difference.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SERVICES: usize = 1000;
+
+fn name(i: usize) -> String {
+    format!("s{i}")
+}
+
+/// A mesh of a thousand services, in which one has some versions of endpoints.
+struct Large {
+    compiler: Compiler,
+    services: Vec<Arc<Service>>,
+}
+
+impl Large {
+    fn new() -> Self {
+        let services = (0..SERVICES).map(|i| service(&name(i), &[(80, Protocol::Http)], &["v1"])).collect();
+        Self { compiler: Compiler::default(), services }
+    }
+
+    fn set(&mut self, i: usize, versions: &[&str]) {
+        self.services[i] = service(&name(i), &[(80, Protocol::Http)], versions);
+    }
+
+    fn update(&mut self, documents: &Arc<DocumentSet>) -> Arc<World> {
+        self.compiler.update(mesh(&self.services), documents.clone())
+    }
+}
+
+/// Names of the resources of a kind that are not the same allocation.
+fn exchanged(kind: Kind, before: &ResourceSet, now: &ResourceSet) -> Vec<String> {
+    let same = |resource: &&Arc<Resource>| {
+        before.find(kind, &resource.name).is_some_and(|before| Arc::ptr_eq(before, resource))
+    };
+    now.of(kind).filter(|resource| !same(resource)).map(|resource| resource.name.to_string()).collect()
+}
+
+#[test]
+fn one_endpoint_change_in_a_thousand_services_compiles_one_service_and_nothing_else() {
+    let mut large = Large::new();
+    let documents = documents("");
+    let nodes: Vec<NodeMetadata> = (0..50).map(|i| upstream(&name(i))).chain([sidecar()]).collect();
+    let first = large.update(&documents);
+    assert_eq!((first.recompiled().services, first.recompiled().tables), (SERVICES, SERVICES));
+    let before: Vec<_> = nodes.iter().map(|node| first.resources(node)).collect();
+    assert_eq!(first.recompiled().scopes, nodes.len());
+
+    large.set(7, &["v1", "v2"]);
+    let second = large.update(&documents);
+    let after: Vec<_> = nodes.iter().map(|node| second.resources(node)).collect();
+    assert_eq!(second.recompiled(), Recompiled { services: 1, tables: 0, scopes: 0 });
+    for (i, (before, after)) in before.iter().zip(&after).enumerate() {
+        let subscribed = i == 7 || i == nodes.len() - 1;
+        assert_eq!(Arc::ptr_eq(before, after), !subscribed, "scope {i}");
+        let expected =
+            if subscribed { vec!["outbound|80||s7.default.svc.cluster.local".to_owned()] } else { vec![] };
+        assert_eq!(exchanged(Kind::Endpoints, before, after), expected);
+        for kind in [Kind::Cluster, Kind::Listener, Kind::Routes] {
+            assert!(before.shares(kind, after), "scope {i}, {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_document_compiles_its_hosts_and_a_scope_that_it_does_not_concern_stays_the_same() {
+    let mut large = Large::new();
+    let other = upstream(&name(8));
+    let first = large.update(&documents(""));
+    let (before, all) = (first.resources(&other), first.resources(&sidecar()));
+    let route = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec: {hosts: [s7], http: [{directResponse: {status: 200}}]}
+";
+    let documents = documents(route);
+    let second = large.update(&documents);
+    assert!(Arc::ptr_eq(&before, &second.resources(&other)));
+    let changed = second.resources(&sidecar());
+    assert_eq!(exchanged(Kind::Routes, &all, &changed), [OUTBOUND_HTTP]);
+    assert!(all.shares(Kind::Cluster, &changed) && all.shares(Kind::Listener, &changed));
+    assert_eq!(second.recompiled(), Recompiled { services: 0, tables: 1, scopes: 2 });
+    let third = large.update(&documents);
+    assert_eq!(third.recompiled(), Recompiled::default());
+}
+
+#[test]
+fn a_scope_that_nobody_asks_for_is_not_kept_for_ever() {
+    let mut large = Large::new();
+    let documents = documents("");
+    large.update(&documents).resources(&sidecar());
+    for round in 0..40 {
+        large.set(0, if round % 2 == 0 { &["v1"] } else { &["v2"] });
+        large.update(&documents);
+    }
+    let world = large.update(&documents);
+    world.resources(&sidecar());
+    assert_eq!(world.recompiled().scopes, 1);
+}
+
+/// One change of the inputs of compile.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A service has these HTTP and TCP ports, and this many endpoints.
+    Service { name: usize, http: bool, tcp: bool, endpoints: usize },
+    /// A service is gone.
+    Gone { name: usize },
+    /// A document is there, or not.
+    Document { number: usize, there: bool },
+    /// Only some proxies ask before the next change.
+    Ask { node: usize },
+}
+
+const DOCUMENTS: [&str; 9] = [
+    "VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [s0]\n  http:\n  - route: [{destination: {host: s1, subset: v1}}]",
+    "VirtualService\nmetadata: {name: b}\nspec:\n  hosts: [s0, s2]\n  http:\n  - route: [{destination: {host: s0}}]",
+    "VirtualService\nmetadata: {name: c}\nspec:\n  hosts: [\"*.cluster.local\"]\n  http:\n  - directResponse: {status: 200}",
+    "VirtualService\nmetadata: {name: d}\nspec:\n  hosts: [\"*\"]\n  gateways: [g, mesh]\n  http:\n  - route: [{destination: {host: s2}}]",
+    "DestinationRule\nmetadata: {name: a}\nspec: {host: s1, subsets: [{name: v1, labels: {version: v1}}]}",
+    "DestinationRule\nmetadata: {name: b}\nspec: {host: s1, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s}}}}",
+    "DestinationRule\nmetadata: {name: c}\nspec: {host: \"*.local\", trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
+    "Gateway\nmetadata: {name: g}\nspec: {servers: [{hosts: [\"*\"], port: {number: 80, protocol: HTTP}}]}",
+    "ServiceEntry\nmetadata: {name: e}\nspec:\n  hosts: [s0.example.com]\n  ports: [{number: 80, name: http}]\n  \
+     resolution: STATIC\n  workloadSelector: {labels: {version: v1}}",
+];
+
+fn change() -> impl Strategy<Value = Change> {
+    let service = (0..3usize, any::<bool>(), any::<bool>(), 0..3usize);
+    prop_oneof![
+        4 => service.prop_map(|(name, http, tcp, endpoints)| Change::Service { name, http, tcp, endpoints }),
+        1 => (0..3usize).prop_map(|name| Change::Gone { name }),
+        4 => (0..DOCUMENTS.len(), any::<bool>()).prop_map(|(number, there)| Change::Document { number, there }),
+        2 => (0..4usize).prop_map(|node| Change::Ask { node }),
+    ]
+}
+
+fn nodes() -> [NodeMetadata; 4] {
+    let gateway = NodeMetadata { role: weft_proto::node::Role::Gateway, ..NodeMetadata::default() };
+    [sidecar(), upstream("s0"), NodeMetadata { namespace: "elsewhere".into(), ..sidecar() }, gateway]
+}
+
+/// All that a proxy sees of a set.
+fn seen(set: &ResourceSet) -> Vec<String> {
+    let of =
+        |kind| set.of(kind).map(move |r| format!("{kind:?} {} {:x} {:?}", r.name, r.version, r.documents));
+    Kind::ALL.into_iter().flat_map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_compiled_step_by_step_is_what_is_compiled_at_once(changes in prop::collection::vec(change(), 1..16)) {
+        let all: Vec<Arc<Document>> = DOCUMENTS
+            .iter()
+            .map(|text| format!("apiVersion: networking.istio.io/v1\nkind: {text}\n"))
+            .flat_map(|yaml| documents(&yaml).iter().cloned().collect::<Vec<_>>())
+            .collect();
+        let mut compiler = Compiler::default();
+        let (mut services, mut there) = (BTreeMap::new(), [false; DOCUMENTS.len()]);
+        let mut world = compiler.update(Arc::default(), Arc::default());
+        for change in changes {
+            match change {
+                Change::Service { name: i, http, tcp, endpoints } => {
+                    let http = http.then_some((80, Protocol::Http));
+                    let ports: Vec<_> = http.into_iter().chain(tcp.then_some((81, Protocol::Tcp))).collect();
+                    services.insert(i, service(&name(i), &ports, &["v1", "v2"][..endpoints]));
+                }
+                Change::Gone { name } => drop(services.remove(&name)),
+                Change::Document { number, there: now } => there[number] = now,
+                Change::Ask { node } => {
+                    world.resources(&nodes()[node]);
+                    continue;
+                }
+            }
+            let mesh = mesh(&services.values().cloned().collect::<Vec<_>>());
+            let mut documents = DocumentSet::default();
+            all.iter().zip(there).filter(|(_, there)| *there).for_each(|(d, _)| documents.insert(d.clone()));
+            let documents = Arc::new(documents);
+            world = compiler.update(mesh.clone(), documents.clone());
+            let at_once = Compiler::default().update(mesh, documents);
+            // Half of the proxies look at every world, the others at some.
+            for node in &nodes()[..2] {
+                prop_assert_eq!(seen(&world.resources(node)), seen(&at_once.resources(node)));
+            }
+            if services.len() == 2 {
+                for node in &nodes()[2..] {
+                    prop_assert_eq!(seen(&world.resources(node)), seen(&at_once.resources(node)));
+                }
+            }
+        }
+    }
+}
