@@ -16,7 +16,7 @@ use crate::{
     request,
     router::Router,
     spec::{self, HttpListener, ListenerProtocol, RouteSource, Spec},
-    stream::{Spoken, Stream},
+    stream::{Ends, Spoken, Stream},
     tcp,
     worker::{ConnectionSlot, LocalExecutor, Worker},
 };
@@ -43,6 +43,8 @@ pub struct Serving {
     pub spec: Arc<spec::Listener>,
     /// Its route table when that is inline.
     pub inline: Option<Rc<Router>>,
+    /// The ends of the connection that is served.
+    pub ends: Ends,
     drain: CancellationToken,
 }
 
@@ -132,7 +134,15 @@ impl Serving {
             }
             _ => None,
         };
-        Rc::new(Self { worker: worker.clone(), spec: spec.clone(), inline, drain: CancellationToken::new() })
+        let (worker, spec, drain) = (worker.clone(), spec.clone(), CancellationToken::new());
+        Rc::new(Self { worker, spec, inline, ends: Ends::default(), drain })
+    }
+
+    /// The same for one connection.
+    fn of(&self, stream: &Stream) -> Rc<Self> {
+        let Self { worker, spec, inline, drain, .. } = self;
+        let (worker, spec, inline) = (worker.clone(), spec.clone(), inline.clone());
+        Rc::new(Self { worker, spec, inline, ends: stream.ends(), drain: drain.clone() })
     }
 }
 
@@ -175,6 +185,7 @@ fn passing(error: &io::Error) -> bool {
 }
 
 async fn serve(mut stream: Stream, serving: Rc<Serving>) {
+    let serving = serving.of(&stream);
     let spec = serving.spec.clone();
     let http = match &spec.protocol {
         ListenerProtocol::Tcp(tcp) => return tcp::relay(stream, &serving, tcp).await,

@@ -1,6 +1,7 @@
 //! The way of one request. Read this first: route, pick an endpoint, try, try again, respond; the record counts it.
 
 pub mod deadline;
+pub mod hash;
 pub mod head;
 pub mod record;
 mod reply;
@@ -10,7 +11,7 @@ use std::{convert::Infallible, rc::Rc};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+    header::{CONTENT_TYPE, HOST, SET_COOKIE, TRANSFER_ENCODING},
     uri::Authority,
 };
 use http_body::Body;
@@ -29,6 +30,7 @@ use crate::{
     worker::Worker,
 };
 use deadline::Deadline;
+use hash::Hashed;
 use record::{Record, Target, grpc_status};
 use tunnel::Tunnel;
 
@@ -85,6 +87,11 @@ async fn answer(
     let active = Counted::new(&cluster.counters, |c| &c.requests, cluster.spec.limits.requests_max);
     record.active = Some(active.ok_or(Cause::Overflow)?);
 
+    let hashed = if cluster.spec.balancing.by_hash() {
+        worker.with_rng(|rng| hash::hash(&forward.hash, &parts, &host, &serving.ends, rng))
+    } else {
+        Hashed::default()
+    };
     let http2 = match cluster.spec.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
@@ -114,7 +121,7 @@ async fn answer(
     let started = record.started();
     let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
     let source = outgoing.source.clone();
-    let tries = settle(worker, cluster, forward.retry.as_ref(), outgoing, record);
+    let tries = settle(worker, cluster, forward.retry.as_ref(), hashed.hash, outgoing, record);
     let (mut response, lease) = deadline.hold(started, source.as_deref(), tries).await?;
     record.status = Some(response.status());
     record.grpc_status = grpc_status(response.headers());
@@ -122,6 +129,9 @@ async fn answer(
     head::strip_hop_by_hop(response.headers_mut());
     if let Some(tunnel) = tunnel {
         tunnel.open(worker, &mut response);
+    }
+    for cookie in hashed.cookies {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     head::mutate(response.headers_mut(), &route.response_headers);
     head::mutate(response.headers_mut(), &chosen.response_headers);
@@ -205,6 +215,7 @@ async fn settle(
     worker: &Worker,
     cluster: &Rc<Cluster>,
     policy: Option<&RetryPolicy>,
+    hash: Option<u64>,
     mut outgoing: Outgoing,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Fault> {
@@ -212,7 +223,7 @@ async fn settle(
     let mut retries_left = policy.map_or(0, |policy| policy.retries_max);
     let mut _retrying = None; // Counts against the retry limit while the retry is under way.
     loop {
-        let host = worker.with_rng(|rng| cluster.pick(rng, None, &tried))?;
+        let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried))?;
         record.target = Target::Host(host.clone());
         let request = outgoing.request(retries_left == 0);
         let result = attempt(&host, cluster, policy, outgoing.http2, request).await;

@@ -4,10 +4,12 @@
 //! alone leaves the very same allocation in place (`Arc::ptr_eq` tells "untouched").
 
 mod cluster;
+mod hash;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use cluster::*;
+pub use hash::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;
@@ -112,6 +114,8 @@ pub struct TcpListener {
     pub stat_prefix: Arc<str>,
     /// Clusters with their weights; at least one, total above zero.
     pub clusters: Vec<WeightedCluster>,
+    /// Connections are told apart by their callers' addresses, where the cluster picks by hash (`hash_policy.source_ip`).
+    pub hash_source_ip: bool,
 }
 
 /// A route table.
@@ -277,6 +281,8 @@ pub struct Forward {
     pub host_rewrite: Option<HeaderValue>,
     /// Protocol upgrades allowed, lower case: `websocket`.
     pub upgrades: Vec<String>,
+    /// What the request's hash is made of, where the cluster picks by it.
+    pub hash: Vec<HashPolicy>,
 }
 
 /// A cluster and its share.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -28,6 +29,15 @@ enum Socket {
     Unix(UnixStream),
 }
 
+/// The addresses of a connection's two ends; none over a unix socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The peer's.
+    pub remote: Option<SocketAddr>,
+    /// Ours.
+    pub local: Option<SocketAddr>,
+}
+
 /// What a client began to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
@@ -50,6 +60,14 @@ impl From<UnixStream> for Stream {
 }
 
 impl Stream {
+    /// The addresses of both ends.
+    pub fn ends(&self) -> Ends {
+        match &self.socket {
+            Socket::Tcp(stream) => Ends { remote: stream.peer_addr().ok(), local: stream.local_addr().ok() },
+            Socket::Unix(_) => Ends::default(),
+        }
+    }
+
     /// Reads until it is clear what is spoken; the bytes will be read again. End of stream is an error.
     pub async fn sniff(&mut self) -> io::Result<Spoken> {
         let mut read = Vec::with_capacity(512);

@@ -17,7 +17,10 @@ use tokio::{
 
 use crate::{
     listener::Serving,
-    request::record::{Target, labels_tcp},
+    request::{
+        hash::source_ip,
+        record::{Target, labels_tcp},
+    },
     router::weighted,
     spec::TcpListener,
     stream::Stream,
@@ -32,14 +35,15 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
     let snapshot = worker.snapshot();
     let Some(chosen) = weighted(&listener.clusters, &mut *worker.spread()) else { return };
     let Some(cluster) = snapshot.cluster(&chosen.name) else { return };
-    let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, None, &[])) else { return };
+    let hash = listener.hash_source_ip.then(|| source_ip(&serving.ends)).flatten();
+    let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, hash, &[])) else { return };
     let mut tried = Vec::new();
     let mut connected = host.connect(&cluster.counters).await;
     let mut host = host;
     if connected.is_err() {
         // Nothing was sent: another endpoint may take it.
         tried.push(host);
-        let Ok(other) = worker.with_rng(|rng| cluster.pick(rng, None, &tried)) else { return };
+        let Ok(other) = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)) else { return };
         host = other;
         connected = host.connect(&cluster.counters).await;
     }

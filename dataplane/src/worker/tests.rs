@@ -88,6 +88,7 @@ fn forward(timeout: Option<Duration>, retry: Option<RetryPolicy>) -> RouteAction
         regex_rewrite: None,
         host_rewrite: None,
         upgrades: Vec::new(),
+        hash: Vec::new(),
     }))
 }
 
@@ -415,6 +416,32 @@ async fn a_connection_that_has_come_to_its_age_serves_no_further_request() {
 }
 
 #[tokio::test]
+async fn a_session_cookie_keeps_a_caller_at_one_endpoint() {
+    let origins = [origin(|_, _, _| text("[a]")).await, origin(|_, _, _| text("[b]")).await];
+    let maglev = Balancing::Maglev(Maglev { table_size: 251, by_hostname: false });
+    let cluster = Cluster { balancing: maglev, ..cluster(UpstreamProtocol::Http1, 10) };
+    let mut action = forward(None, None);
+    if let RouteAction::Forward(forward) = &mut action {
+        let cookie = HashCookie { name: "id".into(), issue: Some("; HttpOnly".into()) };
+        forward.hash.push(HashPolicy { source: HashSource::Cookie(cookie), terminal: false });
+    }
+    let proxy = Proxy::start(spec(cluster, endpoints(&origins), action));
+    let address = proxy.address().await;
+    for _ in 0..4 {
+        let first = raw(address, GET).await;
+        let set = first.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+        let (cookie, rest) = set.split_once(';').unwrap();
+        assert_eq!(rest, " HttpOnly");
+        let again = GET.replace("\r\n\r\n", &format!("\r\ncookie: {cookie}\r\n\r\n"));
+        for _ in 0..3 {
+            let answer = raw(address, &again).await;
+            assert!(!answer.contains("set-cookie"), "{answer}");
+            assert_eq!(answer[answer.len() - 3..], first[first.len() - 3..]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn http2_passes_on_both_sides() {
     let origin = origin(|_, request, _| {
         assert_eq!(request.version(), http::Version::HTTP_2);
@@ -499,6 +526,7 @@ async fn bytes_are_relayed_until_both_sides_are_done() {
     let mut listener = Listener::clone(&made.listeners["l"]);
     listener.protocol = ListenerProtocol::Tcp(crate::spec::TcpListener {
         stat_prefix: "t".into(),
+        hash_source_ip: false,
         clusters: vec![WeightedCluster {
             name: "c".into(),
             weight: 1,

@@ -7,6 +7,7 @@
 mod balancing;
 mod cluster;
 mod endpoint;
+mod hash;
 mod headers;
 mod listener;
 mod matching;

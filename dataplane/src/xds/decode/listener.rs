@@ -25,7 +25,7 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, cluster::ads_only, duration, endpoint, is, nothing_left, optional_duration, pass_over,
+    At, Refusal, cluster::ads_only, duration, endpoint, hash, is, nothing_left, optional_duration, pass_over,
     required, route, unknown_type, unpack,
 };
 use crate::spec::{
@@ -297,8 +297,9 @@ fn tcp(mut raw: TcpProxy) -> Result<(TcpListener, Duration), Refusal> {
     raw.max_connect_attempts = raw.max_connect_attempts.filter(|attempts| attempts.value != 1);
     // Without an access log there is nothing to flush.
     pass_over!(raw: access_log_flush_interval, flush_access_log_on_connected, access_log_options);
+    let hash_source_ip = hash::tcp(take(&mut raw.hash_policy))?;
     nothing_left(&raw)?;
-    Ok((TcpListener { stat_prefix, clusters }, idle))
+    Ok((TcpListener { stat_prefix, clusters, hash_source_ip }, idle))
 }
 
 fn tcp_cluster(name: String, weight: u32) -> Result<WeightedCluster, Refusal> {

@@ -15,7 +15,7 @@ use weft_proto::xds::envoy::config::{
     },
 };
 
-use super::{At, Refusal, headers, matching, nothing_left, optional_duration, pass_over, required};
+use super::{At, Refusal, hash, headers, matching, nothing_left, optional_duration, pass_over, required};
 use crate::spec::{
     DirectResponse, Forward, HeaderMutation, PathRedirect, Redirect, RetryOn, RetryPolicy, Route,
     RouteAction, RouteConfig, VirtualHost, WeightedCluster,
@@ -197,6 +197,7 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
     let upgrades = take(&mut raw.upgrade_configs).into_iter().enumerate();
     let upgrades =
         upgrades.map(|(i, u)| upgrade(u).at_index("upgrade_configs", i)).collect::<Result<Vec<_>, _>>()?;
+    let hash = hash::policies(take(&mut raw.hash_policy))?;
     // The header `grpc-timeout` is honoured with or without these; priority DEFAULT is 0 and any other is refused.
     pass_over!(raw: max_grpc_timeout, grpc_timeout_offset, flush_timeout);
     if let Some(mut stream) = raw.max_stream_duration.take() {
@@ -216,6 +217,7 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
         regex_rewrite,
         host_rewrite,
         upgrades: upgrades.into_iter().flatten().collect(),
+        hash,
     })
 }
 
