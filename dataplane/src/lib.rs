@@ -15,5 +15,6 @@ pub mod spec;
 pub mod stream;
 pub mod tcp;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;
 pub mod xds;

@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, Method};
 
+pub(crate) use matching::value_matches;
 pub use spread::Spread;
 
 use crate::spec::{Route, RouteConfig, WeightedCluster};

@@ -5,11 +5,13 @@
 
 mod cluster;
 mod hash;
+mod tls;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use cluster::*;
 pub use hash::*;
+pub use tls::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;

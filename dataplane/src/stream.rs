@@ -1,19 +1,25 @@
-//! A byte stream over TCP or a unix socket, with bytes in front that were read to tell its protocol.
+//! A byte stream over TCP, a unix socket or TLS, with bytes in front that were read to tell its protocol.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
+use rustls::HandshakeKind;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::TlsStream;
 
 /// What opens an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Most bytes that one look takes from the socket.
+const PEEK_BYTES: usize = 2048;
 
 /// One connection, either side.
 #[derive(Debug)]
@@ -27,6 +33,7 @@ pub struct Stream {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// The addresses of a connection's two ends; none over a unix socket.
@@ -65,7 +72,34 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(stream) => Ends { remote: stream.peer_addr().ok(), local: stream.local_addr().ok() },
             Socket::Unix(_) => Ends::default(),
+            Socket::Tls(stream) => stream.get_ref().0.ends(),
         }
+    }
+
+    /// What is within a TLS connection.
+    pub fn tls(stream: TlsStream<Stream>) -> Self {
+        Self { socket: Socket::Tls(Box::new(stream)), front: Vec::new() }
+    }
+
+    /// Whether it is TLS that took up an earlier session.
+    pub fn resumed(&self) -> bool {
+        match &self.socket {
+            Socket::Tls(stream) => stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
+            Socket::Tcp(_) | Socket::Unix(_) => false,
+        }
+    }
+
+    /// Waits for more bytes and gives all that came so far; they will be read again. End of stream is an error.
+    pub async fn peek(&mut self) -> io::Result<&[u8]> {
+        let Self { socket, front } = self;
+        let mut chunk = [0; PEEK_BYTES];
+        let mut chunk = ReadBuf::new(&mut chunk);
+        poll_fn(|cx| socket.poll_read(cx, &mut chunk)).await?;
+        if chunk.filled().is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        front.extend_from_slice(chunk.filled());
+        Ok(front)
     }
 
     /// Reads until it is clear what is spoken; the bytes will be read again. End of stream is an error.
@@ -87,6 +121,16 @@ impl Stream {
     }
 }
 
+impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -102,10 +146,7 @@ impl AsyncRead for Stream {
             }
             return Poll::Ready(Ok(()));
         }
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        self.socket.poll_read(cx, buf)
     }
 }
 
@@ -114,6 +155,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -125,6 +167,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -132,14 +175,18 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // Sockets have nothing to flush.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())), // Sockets have nothing to flush.
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -75,7 +75,8 @@ fn query_matches(condition: &QueryMatch, query: Option<&str>) -> bool {
     }
 }
 
-fn value_matches(matcher: &ValueMatch, value: &[u8]) -> bool {
+/// Whether a value meets a condition.
+pub(crate) fn value_matches(matcher: &ValueMatch, value: &[u8]) -> bool {
     if let ValueMatch::Regex(regex) = matcher {
         return whole(regex, value);
     }
