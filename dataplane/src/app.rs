@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Admin},
     cluster::dns,
+    health,
     listener::bind::Bound,
     settings::Settings,
     spec::{Spec, Workload},
@@ -114,6 +115,7 @@ impl App {
         let shared = Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload));
         let recorder = recorder();
         runtime.spawn(dns::run(specs, answer, stop.clone()));
+        runtime.spawn(health::run(shared.clone(), stop.clone()));
         let served = Admin { shared: shared.clone(), configured: configured.clone(), recorder };
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
         let (addresses, node) = (settings.control_planes.clone(), settings.node());

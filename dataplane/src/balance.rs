@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use level::Standing;
 
-use crate::spec::{Balancing, Endpoint, EndpointAddress, EndpointSet, SlowStart};
+use crate::spec::{Balancing, Endpoint, EndpointSet, SlowStart};
 use level::{Level, Locality, Making};
 use table::{Entry, Kind, Plan, Table};
 
@@ -250,11 +250,7 @@ fn key(endpoint: &Endpoint, by_hostname: bool) -> Arc<str> {
     match &endpoint.hash_key {
         Some(key) => key.clone(),
         None if by_hostname && !endpoint.hostname.is_empty() => endpoint.hostname.clone(),
-        None => match &endpoint.address {
-            EndpointAddress::Tcp(address) => address.to_string().into(),
-            EndpointAddress::Unix(path) => path.display().to_string().into(),
-            EndpointAddress::Name(name, port) => format!("{name}:{port}").into(),
-        },
+        None => endpoint.address.to_string().into(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! One upstream service as a worker sees it: its endpoints, whose turn it is, and connections to them.
 
 pub mod dns;
+pub mod outlier;
 mod pool;
 mod tables;
+pub mod tally;
 pub mod vital;
 
 use std::{
@@ -17,16 +19,18 @@ use std::{
 };
 
 use rand::rngs::SmallRng;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 pub use pool::{Failed, Lease, Opened, Pool};
 
 use crate::{
     balance::{Balancer, Gauges, Policy, State, ewma::Latency},
     fault::{Cause, Fault},
+    retry::Outcome,
     spec::{self, Balancing, ClusterLimits, EndpointAddress, EndpointSet},
 };
 use tables::Tables;
+use tally::Seen;
 use vital::{Vital, Vitals};
 
 /// What all workers share of a cluster: what counts against its limits, and the health of its endpoints.
@@ -44,6 +48,13 @@ pub struct Counters {
     pub vitals: Vitals,
     /// Hash tables.
     tables: Tables,
+}
+
+impl Counters {
+    /// Nothing counted. `wake` is told when the health of an endpoint should be looked at.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self { vitals: Vitals::new(wake), ..Self::default() }
+    }
 }
 
 /// One more than a counter until dropped.
@@ -145,7 +156,7 @@ impl Cluster {
                 spec: endpoint.clone(),
                 cluster: spec.clone(),
                 pool: old.map(|old| old.pool.clone()).unwrap_or_default(),
-                vital: counters.vitals.of(&endpoint.address, false),
+                vital: counters.vitals.of(&endpoint.address, spec.checks(endpoint)),
                 latency,
             });
             // An address that is given twice is one endpoint with one pool.
@@ -186,6 +197,38 @@ impl Cluster {
         State {
             standing: host.vital.standing(host.spec.health, true),
             ready: self.counters.vitals.ready(&host.vital),
+        }
+    }
+
+    /// Takes in how an attempt ended, for outlier detection.
+    pub fn note(&self, host: &Host, outcome: Outcome) {
+        let Some(config) = &self.spec.outlier else { return };
+        let seen = match outcome {
+            Outcome::Response { status, grpc } => {
+                Seen::Status(grpc.map_or(status.as_u16(), tally::status_of_grpc))
+            }
+            Outcome::Fault { fault, .. } => match fault.cause {
+                Cause::ConnectFailed
+                | Cause::ConnectTimeout
+                | Cause::UpstreamClosed
+                | Cause::UpstreamReset(_) => Seen::Broken,
+                Cause::RequestTimeout | Cause::TryTimeout => Seen::Late,
+                // Nothing that the endpoint has to do with.
+                Cause::BadRequest
+                | Cause::NoRoute
+                | Cause::NoCluster(_)
+                | Cause::NoEndpoint
+                | Cause::Overflow
+                | Cause::IdleTimeout => return,
+            },
+        };
+        self.counters.vitals.note(&host.vital, config, seen);
+    }
+
+    /// Takes in that a connection was made, where no answer will be seen.
+    pub fn note_connected(&self, host: &Host) {
+        if let Some(config) = &self.spec.outlier {
+            self.counters.vitals.note(&host.vital, config, Seen::Connected);
         }
     }
 

@@ -5,6 +5,7 @@ pub mod balance;
 pub mod body;
 pub mod cluster;
 pub mod fault;
+pub mod health;
 pub mod listener;
 pub mod request;
 pub mod retry;

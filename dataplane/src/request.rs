@@ -122,7 +122,9 @@ async fn answer(
     let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
     let source = outgoing.source.clone();
     let tries = settle(worker, cluster, forward.retry.as_ref(), hashed.hash, outgoing, record);
-    let (mut response, lease) = deadline.hold(started, source.as_deref(), tries).await?;
+    let held = deadline.hold(started, source.as_deref(), tries).await;
+    let (mut response, lease) =
+        held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
     record.status = Some(response.status());
     record.grpc_status = grpc_status(response.headers());
     *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.
@@ -233,6 +235,7 @@ async fn settle(
             }
             Err(failed) => Outcome::Fault { fault: failed.fault, unsent: failed.unsent.is_some() },
         };
+        cluster.note(&host, outcome);
         let Some(policy) = policy.filter(|policy| retry::wanted(&policy.on, outcome)) else {
             return result.map_err(|failed| failed.fault);
         };
@@ -248,6 +251,14 @@ async fn settle(
         retries_left -= 1;
         tried.push(host);
         tokio::time::sleep(worker.with_rng(|rng| retry::pause(policy, retry, rng))).await;
+    }
+}
+
+/// Takes in that the request's time was over, which ends an attempt without a word of its own.
+fn gave_up(cluster: &Cluster, target: &Target, fault: Fault, started: Instant) {
+    if let (Cause::RequestTimeout, Target::Host(host)) = (fault.cause, target) {
+        cluster.note(host, Outcome::Fault { fault, unsent: false });
+        host.observe(started.elapsed(), true);
     }
 }
 

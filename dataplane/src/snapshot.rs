@@ -3,9 +3,12 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use crate::{
-    cluster::{Cluster, Counters, dns::Answers},
+    cluster::{
+        Cluster, Counters,
+        dns::{self, Answers},
+    },
     router::Router,
-    spec::{Discovery, EndpointSet, Spec},
+    spec::{EndpointSet, Spec},
 };
 
 /// Route tables and clusters by name. What an update leaves alone is the same allocation as before, with its pools,
@@ -44,11 +47,7 @@ impl Snapshot {
             .clusters
             .iter()
             .map(|(name, cluster)| {
-                let set = match &cluster.discovery {
-                    Discovery::Eds(name) => spec.endpoints.get(name).unwrap_or(&self.nothing),
-                    Discovery::Static(set) => set,
-                    Discovery::Dns { .. } => answers.get(name).map_or(&self.nothing, |answer| &answer.set),
-                };
+                let set = dns::endpoints(spec, answers, cluster).unwrap_or(&self.nothing);
                 let old = self.clusters.get(name);
                 if let Some(old) = old
                     && Arc::ptr_eq(&old.spec, cluster)

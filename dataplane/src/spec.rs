@@ -5,12 +5,14 @@
 
 mod cluster;
 mod hash;
+mod health;
 mod tls;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use cluster::*;
 pub use hash::*;
+pub use health::*;
 pub use tls::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};

@@ -16,11 +16,14 @@ use tokio::{
 };
 
 use crate::{
+    cluster::{Cluster, Host},
+    fault::Fault,
     listener::Serving,
     request::{
         hash::source_ip,
         record::{Target, labels_tcp},
     },
+    retry::Outcome,
     router::weighted,
     spec::TcpListener,
     stream::Stream,
@@ -39,6 +42,7 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
     let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, hash, &[])) else { return };
     let mut tried = Vec::new();
     let mut connected = host.connect(&cluster.counters).await;
+    note(cluster, &host, &connected);
     let mut host = host;
     if connected.is_err() {
         // Nothing was sent: another endpoint may take it.
@@ -46,6 +50,7 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
         let Ok(other) = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)) else { return };
         host = other;
         connected = host.connect(&cluster.counters).await;
+        note(cluster, &host, &connected);
     }
     let target = Target::Host(host.clone());
     let (upstream, flag, _opened) = match connected {
@@ -73,6 +78,14 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
         series.tcp_sent.fetch_add(sent.get(), Relaxed);
     }
     series.tcp_closed.fetch_add(1, Relaxed);
+}
+
+/// Tells outlier detection whether there was a connection.
+fn note<T>(cluster: &Cluster, host: &Host, connected: &Result<T, Fault>) {
+    match connected {
+        Ok(_) => cluster.note_connected(host),
+        Err(fault) => cluster.note(host, Outcome::Fault { fault: *fault, unsent: true }),
+    }
 }
 
 /// Ends when nothing has moved for `timeout`.

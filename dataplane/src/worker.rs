@@ -18,7 +18,7 @@ use std::{
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -70,6 +70,8 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Connections refused because `connections_max` was reached.
     pub connections_refused: AtomicU64,
+    /// Woken when the health of an endpoint should be looked at.
+    pub look: Arc<Notify>,
     /// Counters of clusters, while any worker uses them.
     clusters: Mutex<HashMap<Arc<str>, Weak<Counters>>>,
 }
@@ -93,6 +95,7 @@ impl Shared {
             bound: watch::Sender::default(),
             connections: AtomicUsize::new(0),
             connections_refused: AtomicU64::new(0),
+            look: Arc::default(),
             clusters: Mutex::default(),
         }
     }
@@ -104,7 +107,7 @@ impl Shared {
             return counters;
         }
         clusters.retain(|_, counters| counters.strong_count() > 0);
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(self.look.clone()));
         clusters.insert(name.clone(), Arc::downgrade(&counters));
         counters
     }

@@ -1,13 +1,14 @@
 //! The running configuration as JSON, for people. It holds no secrets.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
+    cluster::{dns, vital::Vitals},
     spec::{
-        Cluster, Discovery, EndpointAddress, EndpointSet, ListenAddress, Listener, ListenerProtocol,
-        RouteAction, RouteConfig, RouteSource, Spec, WeightedCluster,
+        Cluster, Discovery, EndpointSet, ListenAddress, Listener, ListenerProtocol, RouteAction, RouteConfig,
+        RouteSource, Spec, WeightedCluster,
     },
     worker::Shared,
 };
@@ -20,7 +21,7 @@ pub(super) fn config(spec: &Spec) -> Value {
     let clusters: Map<_, _> =
         spec.clusters.iter().map(|(name, of)| (name.to_string(), cluster(of))).collect();
     let endpoints: Map<_, _> =
-        spec.endpoints.iter().map(|(name, of)| (name.to_string(), endpoints(of))).collect();
+        spec.endpoints.iter().map(|(name, of)| (name.to_string(), endpoints(of, None))).collect();
     json!({ "listeners": listeners, "routes": routes, "clusters": clusters, "endpoints": endpoints })
 }
 
@@ -28,20 +29,18 @@ pub(super) fn config(spec: &Spec) -> Value {
 pub(super) fn clusters(shared: &Shared) -> Value {
     let spec = shared.spec.borrow().clone();
     let show = |of: &Cluster| {
+        let answers = shared.answers.borrow();
         let set = match &of.discovery {
-            Discovery::Eds(name) => spec.endpoints.get(name).map(|set| endpoints(set)),
-            Discovery::Static(set) => Some(endpoints(set)),
-            Discovery::Dns { endpoints: set, .. } => {
-                let answers = shared.answers.borrow();
-                Some(endpoints(answers.get(&of.name).map_or(set, |answer| &answer.set)))
-            }
+            Discovery::Dns { endpoints, .. } => dns::endpoints(&spec, &answers, of).or(Some(endpoints)),
+            Discovery::Eds(_) | Discovery::Static(_) => dns::endpoints(&spec, &answers, of),
         };
         let counters = shared.counters(&of.name);
+        let watched = |set: &Arc<EndpointSet>| endpoints(set, Some(&counters.vitals));
         json!({
             "connections": counters.connections.load(Relaxed),
             "requests_active": counters.requests.load(Relaxed),
             "retries_active": counters.retries.load(Relaxed),
-            "endpoints": set.unwrap_or_else(|| json!([])),
+            "endpoints": set.map_or_else(|| json!([]), watched),
         })
     };
     Value::Object(spec.clusters.iter().map(|(name, of)| (name.to_string(), show(of))).collect())
@@ -93,14 +92,15 @@ fn weighted(clusters: &[WeightedCluster]) -> Value {
 fn cluster(of: &Cluster) -> Value {
     let discovery = match &of.discovery {
         Discovery::Eds(name) => json!({ "eds": &**name }),
-        Discovery::Static(set) => json!({ "static": endpoints(set) }),
+        Discovery::Static(set) => json!({ "static": endpoints(set, None) }),
         Discovery::Dns { endpoints: set, refresh } => {
-            json!({ "dns": endpoints(set), "refresh": format!("{refresh:?}") })
+            json!({ "dns": endpoints(set, None), "refresh": format!("{refresh:?}") })
         }
     };
     json!({
         "discovery": discovery,
         "balancing": format!("{:?}", of.balancing),
+        "outlier_detection": of.outlier.as_ref().map(|outlier| format!("{outlier:?}")),
         "protocol": format!("{:?}", of.protocol),
         "connect_timeout": format!("{:?}", of.connect_timeout),
         "limits": format!("{:?}", of.limits),
@@ -108,22 +108,23 @@ fn cluster(of: &Cluster) -> Value {
     })
 }
 
-fn endpoints(set: &EndpointSet) -> Value {
+/// With what the process finds of their health, where that is asked for.
+fn endpoints(set: &EndpointSet, vitals: Option<&Vitals>) -> Value {
     let all = set.localities.iter().flat_map(|locality| {
         locality.endpoints.iter().map(|endpoint| {
-            let address = match &endpoint.address {
-                EndpointAddress::Tcp(address) => address.to_string(),
-                EndpointAddress::Unix(path) => path.display().to_string(),
-                EndpointAddress::Name(name, port) => format!("{name}:{port}"),
-            };
-            json!({
-                "address": address,
+            let mut shown = json!({
+                "address": endpoint.address.to_string(),
                 "health": format!("{:?}", endpoint.health).to_lowercase(),
                 "weight": endpoint.weight,
                 "priority": locality.priority,
                 "locality": &*locality.locality,
                 "workload": &*endpoint.workload.name,
-            })
+            });
+            if let Some(vital) = vitals.and_then(|vitals| vitals.find(&endpoint.address)) {
+                shown["ejected"] = json!(vital.ejected());
+                shown["failing_checks"] = json!(vital.failing());
+            }
+            shown
         })
     });
     Value::Array(all.collect())

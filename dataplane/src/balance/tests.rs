@@ -6,7 +6,8 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::spec::{
-    EndpointHealth, LeastRequest, LocalityEndpoints, Maglev, PeakEwma, RingFunction, RingHash, Workload,
+    EndpointAddress, EndpointHealth, LeastRequest, LocalityEndpoints, Maglev, PeakEwma, RingFunction,
+    RingHash, Workload,
 };
 
 const LEAST: LeastRequest = LeastRequest { choices: Some(2), bias: 1.0 };

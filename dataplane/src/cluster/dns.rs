@@ -33,6 +33,19 @@ pub struct Answer {
     pub set: Arc<EndpointSet>,
 }
 
+/// A cluster's endpoints as they are known now; none while none have come.
+pub fn endpoints<'a>(
+    spec: &'a Spec,
+    answers: &'a Answers,
+    cluster: &'a Cluster,
+) -> Option<&'a Arc<EndpointSet>> {
+    match &cluster.discovery {
+        Discovery::Eds(name) => spec.endpoints.get(name),
+        Discovery::Static(set) => Some(set),
+        Discovery::Dns { .. } => answers.get(&cluster.name).map(|answer| &answer.set),
+    }
+}
+
 /// Keeps `answers` fresh until stopped.
 pub async fn run(
     mut spec: watch::Receiver<Arc<Spec>>,

@@ -7,18 +7,19 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicBool, AtomicU8, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
+use super::tally::{Seen, Suspicion, Tally};
 use crate::{
     balance::Standing,
-    spec::{EndpointAddress, EndpointHealth},
+    spec::{EndpointAddress, EndpointHealth, Outlier},
 };
 
 /// Ejected by outlier detection.
@@ -34,6 +35,10 @@ pub struct Vitals {
     origin: Instant,
     /// Goes up with every change; read by each pick.
     epoch: AtomicU64,
+    /// Whether any endpoint was marked since the last look.
+    marked: AtomicBool,
+    /// Wakes who looks after marks.
+    wake: Arc<Notify>,
     members: Mutex<HashMap<EndpointAddress, Arc<Vital>>>,
 }
 
@@ -43,15 +48,28 @@ pub struct Vital {
     flags: AtomicU8,
     /// Since when it is ready for traffic, milliseconds since the cluster's origin.
     ready_ms: AtomicU64,
+    /// What requests met there.
+    pub tally: Tally,
 }
 
 impl Default for Vitals {
     fn default() -> Self {
-        Self { origin: Instant::now(), epoch: AtomicU64::new(1), members: Mutex::default() }
+        Self::new(Arc::default())
     }
 }
 
 impl Vitals {
+    /// Of no endpoints yet. `wake` is told when one should be looked at.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self {
+            origin: Instant::now(),
+            epoch: AtomicU64::new(1),
+            marked: AtomicBool::new(false),
+            wake,
+            members: Mutex::default(),
+        }
+    }
+
     /// Changes when any endpoint's health does. Never zero.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Acquire)
@@ -67,9 +85,39 @@ impl Vitals {
         let vital = Arc::new(Vital {
             flags: AtomicU8::new(if checked { FAILING | AWAITED } else { 0 }),
             ready_ms: AtomicU64::new(self.now_ms()),
+            tally: Tally::default(),
         });
         members.insert(address.clone(), vital.clone());
         vital
+    }
+
+    /// The endpoint at an address, if any.
+    pub fn find(&self, address: &EndpointAddress) -> Option<Arc<Vital>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    }
+
+    /// Counts what an attempt met.
+    pub fn note(&self, vital: &Vital, config: &Outlier, seen: Seen) {
+        if vital.tally.note(config, seen) {
+            self.mark();
+        }
+    }
+
+    /// Asks for the end of an ejection, as a health check passed.
+    pub fn pardon(&self, vital: &Vital) {
+        if vital.ejected() && vital.tally.suspect(Suspicion::Pardon) {
+            self.mark();
+        }
+    }
+
+    fn mark(&self) {
+        self.marked.store(true, Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether any endpoint was marked since the last call.
+    pub fn take_marked(&self) -> bool {
+        self.marked.load(Relaxed) && self.marked.swap(false, Acquire)
     }
 
     /// Forgets the endpoints that nobody holds.

@@ -1,6 +1,8 @@
 //! Clusters: upstream services, how their endpoints are found, picked and watched.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use super::Outlier;
 
 /// An upstream service.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Cluster {
     pub locality_weighted: bool,
     /// Below this share of healthy endpoints, in percent, health is disregarded (`healthy_panic_threshold`); 0 is never.
     pub panic_percent: u32,
+    /// How endpoints that fail are found and left out for a while; none is not at all.
+    pub outlier: Option<Outlier>,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
     /// Time to connect.
@@ -30,6 +34,13 @@ pub struct Cluster {
     pub connection_age_max: Option<Duration>,
     /// Labels for metrics.
     pub destination: Destination,
+}
+
+impl Cluster {
+    /// Whether an endpoint is checked, so that it is unhealthy until it passes.
+    pub fn checks(&self, _endpoint: &Endpoint) -> bool {
+        false
+    }
 }
 
 /// What a cluster leads to, for metrics; `unknown` where the control plane did not say.
@@ -246,6 +257,16 @@ pub enum EndpointAddress {
     Unix(PathBuf),
     /// Host name and port, to be resolved.
     Name(Arc<str>, u16),
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 /// Whether an endpoint may get new requests.

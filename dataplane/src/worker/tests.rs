@@ -55,6 +55,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         slow_start: None,
         locality_weighted: false,
         panic_percent: 0,
+        outlier: None,
         protocol,
         connect_timeout: Duration::from_secs(1),
         limits: ClusterLimits {
@@ -548,4 +549,56 @@ async fn bytes_are_relayed_until_both_sides_are_done() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "answer", "a half-closed client still gets its answer");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_failing_is_ejected_and_gets_no_further_request() {
+    let bad = origin(|_, _, _| {
+        let mut response = text("bad");
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+    .await;
+    let good = origin(|_, _, _| text("good")).await;
+    let enforcing = Enforcing {
+        consecutive_5xx: 100,
+        consecutive_gateway: 0,
+        consecutive_local: 0,
+        success_rate: 0,
+        success_rate_local: 0,
+        failure_percentage: 0,
+        failure_percentage_local: 0,
+    };
+    let outlier = Outlier {
+        consecutive_5xx: 3,
+        consecutive_gateway: 0,
+        consecutive_local: 0,
+        split_local: false,
+        interval: Duration::from_secs(600),
+        base_ejection_time: Duration::from_secs(600),
+        max_ejection_time: Duration::from_secs(600),
+        ejection_jitter_max: Duration::ZERO,
+        ejections_max_percent: 50,
+        always_one: false,
+        enforcing,
+        success_rate_hosts_min: 5,
+        success_rate_requests_min: 100,
+        success_rate_deviations: 1.9,
+        failure_percentage: 85,
+        failure_percentage_hosts_min: 5,
+        failure_percentage_requests_min: 50,
+        check_ends_ejection: true,
+    };
+    let cluster = Cluster { outlier: Some(outlier), ..cluster(UpstreamProtocol::Http1, 10) };
+    let proxy = Proxy::start(spec(cluster, endpoints(&[bad, good]), forward(None, None)));
+    tokio::spawn(crate::health::run(proxy.shared.clone(), proxy.shared.drain.clone()));
+    let address = proxy.address().await;
+    let vitals = proxy.shared.counters(&"c".into());
+    let bad = EndpointAddress::Tcp(bad);
+    while !vitals.vitals.find(&bad).is_some_and(|vital| vital.ejected()) {
+        raw(address, GET).await;
+    }
+    for _ in 0..10 {
+        assert!(raw(address, GET).await.ends_with("good"));
+    }
 }

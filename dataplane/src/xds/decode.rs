@@ -11,6 +11,7 @@ mod hash;
 mod headers;
 mod listener;
 mod matching;
+mod outlier;
 mod route;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,9 @@ use weft_proto::xds::{
     google::protobuf::{Struct, value::Kind},
 };
 
-use super::{At, Refusal, balancing, endpoint, nothing_left, optional_duration, pass_over, required, unpack};
+use super::{
+    At, Refusal, balancing, endpoint, nothing_left, optional_duration, outlier, pass_over, required, unpack,
+};
 use crate::spec::{
     Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
 };
@@ -51,6 +53,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         raw.common_lb_config.take().map_or(Ok(Common::default()), common_lb).at("common_lb_config")?;
     let mut limits =
         raw.circuit_breakers.take().map_or(Ok(default_limits()), limits).at("circuit_breakers")?;
+    let outlier = raw.outlier_detection.take().map(outlier::outlier).transpose().at("outlier_detection")?;
     let options = protocol_options(&mut raw)?;
     let per_connection = legacy_requests_per_connection(&mut raw).or(options.requests_per_connection_max);
     limits.requests_per_connection_max = per_connection.unwrap_or(0);
@@ -70,6 +73,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         slow_start: picking.slow_start,
         locality_weighted: picking.locality_weighted || common.locality_weighted,
         panic_percent: common.panic_percent,
+        outlier,
         protocol: options.protocol,
         connect_timeout,
         limits,

@@ -1,0 +1,14 @@
+//! The health of endpoints, watched beside the workers: outlier detection and active checks, once for the whole process.
+
+mod outliers;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::worker::Shared;
+
+/// Watches until stopped.
+pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    outliers::run(shared, stop).await;
+}
