@@ -34,7 +34,7 @@ pub use tables::OUTBOUND_HTTP;
 use by_host::ByHost;
 use scopes::Scopes;
 use services::{Compiled, Services};
-use tables::Tables;
+use tables::{Same, Tables};
 
 use crate::{
     documents::{Document, DocumentSet, hosts::Hosts},
@@ -89,7 +89,10 @@ impl Compiler {
         };
         let before = &previous.documents;
         let same_rules = same_shape && same(documents.destination_rules(), before.destination_rules());
-        let same_routes = same_shape && same(documents.virtual_services(), before.virtual_services());
+        // Routes name what is hashed, which destination rules say.
+        let same_hashing = same_rules || !(hashes(&documents) || hashes(before));
+        let same_routes =
+            same_shape && same_hashing && same(documents.virtual_services(), before.virtual_services());
         let same_rest = same(documents.service_entries(), before.service_entries())
             && same(documents.gateways(), before.gateways());
         let rules = match same_rules {
@@ -113,7 +116,8 @@ impl Compiler {
         let tables = match same_routes {
             true => previous.tables.clone(),
             false => {
-                let tables = Tables::new(&services, &documents, &hosts, &previous.tables, same_shape);
+                let same = Same { shape: same_shape, hashing: same_hashing };
+                let tables = Tables::new(&services, &documents, &hosts, &rules, &previous.tables, same);
                 recompiled.tables = tables.recompiled;
                 Arc::new(tables)
             }
@@ -138,6 +142,11 @@ impl Compiler {
         });
         self.world.clone()
     }
+}
+
+/// Whether any destination rule picks by hash.
+fn hashes(documents: &DocumentSet) -> bool {
+    documents.destination_rules().any(|(_, rule)| rule.hashes())
 }
 
 /// Whether the documents of one kind are the very same, compared by their allocations.

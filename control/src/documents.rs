@@ -21,12 +21,15 @@ mod destination_rule;
 mod duration;
 mod gateway;
 pub mod hosts;
+mod load_balancer;
+mod outlier;
 mod problem;
 mod reader;
 mod service_entry;
 mod set;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 mod tree;
 mod values;
 mod virtual_service;
@@ -34,14 +37,15 @@ mod virtual_service;
 pub use check::check;
 pub(crate) use check::gateway_name;
 
-pub use destination_rule::{
-    DestinationRule, HttpPool, Keepalive, LoadBalancer, Subset, TcpPool, TrafficPolicy,
-};
+pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, Server};
+pub use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Warmup};
+pub use outlier::OutlierDetection;
 pub use problem::{Problem, Severity};
 pub use reader::Located;
 pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
 pub use set::DocumentSet;
+pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, StringMatch};
 pub use virtual_service::{
@@ -83,7 +87,7 @@ pub enum DocumentSpec {
     /// Routing.
     VirtualService(VirtualService),
     /// Subsets and connection policy.
-    DestinationRule(DestinationRule),
+    DestinationRule(Box<DestinationRule>),
     /// Services that no platform registers.
     ServiceEntry(ServiceEntry),
     /// Ports and hosts of edge proxies.
@@ -246,7 +250,9 @@ type ReadSpec = fn(&At<'_>, &mut Report) -> Option<DocumentSpec>;
 
 const KINDS: [(&str, ReadSpec); 4] = [
     ("VirtualService", |at, report| virtual_service::read(at, report).map(DocumentSpec::VirtualService)),
-    ("DestinationRule", |at, report| destination_rule::read(at, report).map(DocumentSpec::DestinationRule)),
+    ("DestinationRule", |at, report| {
+        destination_rule::read(at, report).map(Box::new).map(DocumentSpec::DestinationRule)
+    }),
     ("ServiceEntry", |at, report| service_entry::read(at, report).map(DocumentSpec::ServiceEntry)),
     ("Gateway", |at, report| gateway::read(at, report).map(DocumentSpec::Gateway)),
 ];

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::control_plane::{ControlPlane, Known};
@@ -14,6 +15,10 @@ use weft_proto::registry::v1::Health;
 
 /// Longest that an agent may take to be ready.
 const START_MAX: Duration = Duration::from_secs(60);
+
+/// First port that tests take, and how many.
+const PORTS_FROM: u16 = 12_000;
+const PORTS: u16 = 8_000;
 
 fn binary() -> PathBuf {
     let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/peers/consul/root/usr/bin/consul");
@@ -78,8 +83,17 @@ impl Agent {
     }
 }
 
+/// A port that is free now. It is below those that the system gives to clients, so it stays free while a server that had
+/// it is away, and no port is handed out twice.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id() as u16;
+    loop {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        if std::net::TcpListener::bind(("127.0.0.1", PORTS_FROM + offset)).is_ok() {
+            return PORTS_FROM + offset;
+        }
+    }
 }
 
 /// Runs the adapter until the guard is dropped.

@@ -6,21 +6,14 @@ use weft_proto::node::cluster_name;
 
 use super::ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName};
 use crate::{
-    documents::{DestinationRule, LoadBalancer, Subset, TrafficPolicy},
+    documents::{DestinationRule, HashKey, LoadBalancer, Subset, TrafficPolicy},
     model::{self, Port, Protocol, Resolution, Service},
 };
 
 /// The clusters of a service, each with its endpoints where they come over the stream. Of several rules the first wins
 /// where both say something.
 pub(crate) fn of_service(service: &Service, rules: &[&DestinationRule]) -> Vec<(Cluster, Option<Endpoints>)> {
-    let mut base = TrafficPolicy::default();
-    let mut subsets: BTreeMap<&str, &Subset> = BTreeMap::new();
-    for rule in rules {
-        base = base.over(&rule.policy);
-        for subset in &rule.subsets {
-            subsets.entry(&subset.name.text).or_insert(subset);
-        }
-    }
+    let (base, subsets) = merged(rules);
     let mut found = Vec::new();
     for port in &service.ports {
         found.push(cluster(service, port, None, &base));
@@ -30,12 +23,36 @@ pub(crate) fn of_service(service: &Service, rules: &[&DestinationRule]) -> Vec<(
     found
 }
 
+/// The policy of the host, and its subsets by name.
+fn merged<'a>(rules: &[&'a DestinationRule]) -> (TrafficPolicy, BTreeMap<&'a str, &'a Subset>) {
+    let mut base = TrafficPolicy::default();
+    let mut subsets = BTreeMap::new();
+    for rule in rules {
+        base = base.over(&rule.policy);
+        for subset in &rule.subsets {
+            subsets.entry(&*subset.name.text).or_insert(subset);
+        }
+    }
+    (base, subsets)
+}
+
+/// What requests to a port of a host, or to a subset of it, are hashed by.
+pub(crate) fn hash_key(rules: &[&DestinationRule], subset: &str, port: u16) -> Option<HashKey> {
+    let (base, subsets) = merged(rules);
+    let policy = subsets.get(subset).map_or_else(|| base.clone(), |subset| subset.policy.over(&base));
+    match &policy.of_port(port).load_balancer {
+        Some(LoadBalancer::ConsistentHash(hash)) => Some(hash.key.clone()),
+        _ => None,
+    }
+}
+
 fn cluster(
     service: &Service,
     port: &Port,
     subset: Option<&Subset>,
     policy: &TrafficPolicy,
 ) -> (Cluster, Option<Endpoints>) {
+    let policy = policy.of_port(port.number);
     let subset_name = subset.map(|subset| &*subset.name.text).unwrap_or_default();
     let name: Arc<str> = cluster_name(port.number, subset_name, &service.host).into();
     let endpoints = endpoints(service, port, subset, &name);
@@ -58,7 +75,10 @@ fn cluster(
             namespace: service.key.namespace.clone(),
         }),
         discovery,
-        balancer: policy.load_balancer.unwrap_or(LoadBalancer::LeastRequest),
+        balancer: policy.load_balancer.clone().unwrap_or(LoadBalancer::LeastRequest),
+        warmup: policy.warmup.clone(),
+        outlier: policy.outlier.clone(),
+        retry_budget: policy.retry_budget.clone(),
         http,
         tcp: policy.tcp.clone(),
         pool: policy.http.clone(),

@@ -9,7 +9,10 @@ use std::{
 };
 
 use crate::{
-    documents::{HeaderOperations, HttpPool, LoadBalancer, StringMatch, TcpPool},
+    documents::{
+        HashKey, HeaderOperations, HttpPool, LoadBalancer, OutlierDetection, RetryBudget, StringMatch,
+        TcpPool, Warmup,
+    },
     model::{Health, Locality},
 };
 
@@ -27,6 +30,10 @@ pub(crate) struct Cluster {
     pub(crate) service: Option<ServiceName>,
     pub(crate) discovery: Discovery,
     pub(crate) balancer: LoadBalancer,
+    pub(crate) warmup: Option<Warmup>,
+    pub(crate) outlier: Option<OutlierDetection>,
+    /// None is the mesh's default, or a fixed number where `pool` gives one.
+    pub(crate) retry_budget: Option<RetryBudget>,
     /// None is bytes.
     pub(crate) http: Option<HttpVersion>,
     pub(crate) tcp: TcpPool,
@@ -128,6 +135,8 @@ pub(crate) struct Forward {
     pub(crate) prefix_rewrite: Option<Arc<str>>,
     pub(crate) regex_rewrite: Option<(Arc<str>, Arc<str>)>,
     pub(crate) host_rewrite: Option<Arc<str>>,
+    /// What is hashed for the clusters that pick by hash.
+    pub(crate) hash: Option<HashKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -202,6 +211,7 @@ impl Forward {
             prefix_rewrite: None,
             regex_rewrite: None,
             host_rewrite: None,
+            hash: None,
         }
     }
 }

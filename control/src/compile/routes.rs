@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use weft_proto::node::cluster_name;
 
 use super::{
+    by_host::ByHost,
+    clusters,
     ir::{Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, Weighted},
-    services::Services,
+    services::{self, Services},
 };
 use crate::documents::{
-    Destination, Document, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Retries, StringMatch,
+    Destination, Document, HashKey, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Retries, StringMatch,
     VirtualService, gateway_name, hosts::Hosts,
 };
 
@@ -32,6 +34,8 @@ pub(crate) fn default_retry() -> Option<Retry> {
 pub(crate) struct View<'a> {
     pub(crate) hosts: &'a Hosts,
     pub(crate) services: &'a Services,
+    /// Destination rules by host.
+    pub(crate) rules: &'a ByHost<Vec<Arc<Document>>>,
     /// `mesh`, or `namespace/name` of a gateway.
     pub(crate) gateway: &'a str,
     /// The port that the client uses.
@@ -90,8 +94,10 @@ impl View<'_> {
             weight: destination.weight,
             headers: destination.headers.clone(),
         };
+        let live = destinations.iter().filter(|to| to.weight > 0);
         Forward {
-            clusters: destinations.iter().filter(|to| to.weight > 0).map(weighted).collect(),
+            hash: live.clone().find_map(|to| self.hash_key(document, to)),
+            clusters: live.map(weighted).collect(),
             timeout: rule.timeout.unwrap_or(Duration::ZERO),
             retry: rule.retries.as_ref().map_or_else(default_retry, retry),
             prefix_rewrite: rewrite.uri,
@@ -100,18 +106,35 @@ impl View<'_> {
         }
     }
 
-    /// The destination's port, else the service's only port, else the port that the client used.
+    /// What requests to a destination are hashed by. Of several destinations the first that is picked by hash says it for
+    /// the route.
+    fn hash_key(&self, document: &Document, destination: &Destination) -> Option<HashKey> {
+        let host = self.hosts.canonical(&destination.host.text, &document.namespace);
+        let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
+        self.hash_key_of(&host, subset, self.port_of(document, destination))
+    }
+
+    /// What requests to a port of a host are hashed by.
+    pub(crate) fn hash_key_of(&self, host: &str, subset: &str, port: u16) -> Option<HashKey> {
+        let rules: Vec<_> = services::destination_rules(self.rules.of(host)?).collect();
+        clusters::hash_key(&rules, subset, port)
+    }
+
     fn cluster(&self, document: &Document, destination: &Destination) -> Arc<str> {
+        let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
+        let canonical = self.hosts.canonical(&destination.host.text, &document.namespace);
+        cluster_name(self.port_of(document, destination), subset, &canonical).into()
+    }
+
+    /// The destination's port, else the service's only port, else the port that the client used.
+    fn port_of(&self, document: &Document, destination: &Destination) -> u16 {
         let host = &destination.host.text;
         let service = self.hosts.find(host, &document.namespace).and_then(|key| self.services.get(key));
         let only = match service.map(|service| service.ports.as_slice()) {
             Some([only]) => Some(only.number),
             _ => None,
         };
-        let port = destination.port.or(only).unwrap_or(self.port);
-        let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
-        let canonical = self.hosts.canonical(host, &document.namespace);
-        cluster_name(port, subset, &canonical).into()
+        destination.port.or(only).unwrap_or(self.port)
     }
 }
 

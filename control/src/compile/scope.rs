@@ -139,6 +139,9 @@ impl Scope<'_> {
             }),
             discovery: Discovery::Static(endpoints),
             balancer: LoadBalancer::RoundRobin,
+            warmup: None,
+            outlier: None,
+            retry_budget: None,
             http,
             tcp: Default::default(),
             pool: Default::default(),
@@ -188,7 +191,13 @@ impl Scope<'_> {
         for (gateway_document, server) in servers {
             documents.insert(gateway_document.key());
             let gateway = format!("{}/{}", gateway_document.namespace, gateway_document.name);
-            let view = View { hosts: &world.hosts, services: &world.services, gateway: &gateway, port };
+            let view = View {
+                hosts: &world.hosts,
+                services: &world.services,
+                rules: &world.rules,
+                gateway: &gateway,
+                port,
+            };
             let rules = world.documents.virtual_services();
             for (document, rule) in rules.filter(|(document, rule)| routes::belongs(document, rule, &gateway))
             {

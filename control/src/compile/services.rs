@@ -87,6 +87,14 @@ pub(crate) fn rules(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Vec<Arc<Do
     ByHost::new(by_host)
 }
 
+/// What the documents of destination rules say.
+pub(crate) fn destination_rules(documents: &[Arc<Document>]) -> impl Iterator<Item = &DestinationRule> {
+    documents.iter().filter_map(|document| match &document.spec {
+        DocumentSpec::DestinationRule(rule) => Some(&**rule),
+        _ => None,
+    })
+}
+
 /// Compiles a service; what equals its predecessor stays the same allocation, the whole where nothing changed.
 pub(crate) fn compile(
     service: &Arc<Service>,
@@ -103,13 +111,7 @@ pub(crate) fn compile(
     {
         return previous.clone();
     }
-    let specs: Vec<&DestinationRule> = rules
-        .iter()
-        .filter_map(|document| match &document.spec {
-            DocumentSpec::DestinationRule(rule) => Some(rule),
-            _ => None,
-        })
-        .collect();
+    let specs: Vec<&DestinationRule> = destination_rules(rules).collect();
     let documents: Arc<[Arc<str>]> = rules.iter().map(|document| document.key()).collect();
     let (mut clusters, mut endpoints) = (Vec::new(), Vec::new());
     for (cluster, assignment) in clusters::of_service(service, &specs) {

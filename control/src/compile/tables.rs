@@ -60,20 +60,31 @@ struct OtherHost {
     document: Arc<str>,
 }
 
+/// What did not change since the tables before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Same {
+    /// Services have the names, hosts and ports that they had.
+    pub(crate) shape: bool,
+    /// Requests are hashed by what they were hashed by.
+    pub(crate) hashing: bool,
+}
+
 /// A document, its meaning, and the host in it that is looked at.
 type Rule<'a> = (&'a Arc<Document>, &'a VirtualService, &'a Arc<str>);
 
 impl Tables {
     /// Takes over the tables that cannot have changed, and compiles the others; what equals its predecessor stays the same
-    /// allocation. `same_shape` says that services have the names, hosts and ports that they had.
+    /// allocation.
     pub(crate) fn new(
         services: &Services,
         documents: &DocumentSet,
         hosts: &Hosts,
+        destination_rules: &ByHost<Vec<Arc<Document>>>,
         previous: &Self,
-        same_shape: bool,
+        same: Same,
     ) -> Self {
         let rules = rules(documents, hosts);
+        let view = |port| View { hosts, services, rules: destination_rules, gateway: MESH_GATEWAY, port };
         let mut ports = BTreeMap::new();
         let mut recompiled = 0;
         for service in services.values() {
@@ -81,13 +92,11 @@ impl Tables {
             for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
                 let key = (service.key.clone(), port.number);
                 let before = previous.ports.get(&key);
-                if let Some(before) =
-                    before.filter(|before| before.still_holds(service, port, rule, same_shape))
-                {
+                if let Some(before) = before.filter(|before| before.still_holds(service, port, rule, same)) {
                     ports.insert(key, before.clone());
                     continue;
                 }
-                let view = View { hosts, services, gateway: MESH_GATEWAY, port: port.number };
+                let view = view(port.number);
                 ports.insert(key, Arc::new(port_table(service, &view, rule, before.map(|before| &**before))));
                 recompiled += 1;
             }
@@ -95,8 +104,7 @@ impl Tables {
         let known: BTreeSet<&str> = services.values().map(|service| &*service.host).collect();
         let other = |(canonical, (document, rule, host)): (&Arc<str>, &Rule<'_>)| {
             // Without a service there is no port of its own: 80 is what a bare host means.
-            let view = View { hosts, services, gateway: MESH_GATEWAY, port: 80 };
-            let routes = view.routes(document, rule).into();
+            let routes = view(80).routes(document, rule).into();
             let (host, namespace) = (Arc::clone(host), document.namespace.clone());
             OtherHost { host, namespace, canonical: canonical.clone(), routes, document: document.key() }
         };
@@ -165,12 +173,13 @@ impl Tables {
 impl PortTable {
     /// Whether compiling it again would say the same: its document is the same and, since a document may name any service,
     /// no service has another shape. Without a document it depends on its own name alone.
-    fn still_holds(&self, service: &Service, port: &Port, rule: Option<&Rule<'_>>, same_shape: bool) -> bool {
-        match (&self.document, rule) {
-            (Some(before), Some((now, _, _))) => same_shape && Arc::ptr_eq(before, now),
-            (None, None) => *self.resource.name == *cluster_name(port.number, "", &service.host),
-            _ => false,
-        }
+    fn still_holds(&self, service: &Service, port: &Port, rule: Option<&Rule<'_>>, same: Same) -> bool {
+        same.hashing
+            && match (&self.document, rule) {
+                (Some(before), Some((now, _, _))) => same.shape && Arc::ptr_eq(before, now),
+                (None, None) => *self.resource.name == *cluster_name(port.number, "", &service.host),
+                _ => false,
+            }
     }
 }
 
@@ -198,7 +207,13 @@ fn port_table(
     let name: Arc<str> = cluster_name(view.port, "", &service.host).into();
     let (routes, documents): (Arc<[Route]>, Vec<Arc<str>>) = match rule {
         Some((document, rule, _)) => (view.routes(document, rule).into(), vec![document.key()]),
-        None => (Arc::new([default_route(&name)]), Vec::new()),
+        None => {
+            let mut route = default_route(&name);
+            if let Action::Forward(forward) = &mut route.action {
+                forward.hash = view.hash_key_of(&service.host, "", view.port);
+            }
+            (Arc::new([route]), Vec::new())
+        }
     };
     let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };
     let table = RouteConfig { name, hosts: vec![host] };

@@ -41,7 +41,7 @@ impl<'a> At<'a> {
 
     fn wanted(&self, report: &mut Report, wanted: &str) {
         let hint = match (&self.node.value, wanted) {
-            (Value::Bool(_) | Value::Integer(_) | Value::Float, "a string") => "put it in quotes",
+            (Value::Bool(_) | Value::Integer(_) | Value::Float(_), "a string") => "put it in quotes",
             _ => "",
         };
         self.fail(report, format!("{wanted} is wanted, not {}", self.node.value.describe()), hint);
@@ -85,6 +85,30 @@ impl<'a> At<'a> {
                 None
             }
         }
+    }
+
+    /// A number with up to three decimals, in thousandths; a whole number is taken as well.
+    pub(super) fn milli(&self, report: &mut Report, min: u32, max: u32) -> Option<u32> {
+        let number = match self.node.value {
+            Value::Integer(number) => number as f64,
+            Value::Float(number) => number,
+            _ => {
+                self.wanted(report, "a number");
+                return None;
+            }
+        };
+        let milli = (number * 1000.0).round();
+        if (f64::from(min)..=f64::from(max)).contains(&milli) {
+            return Some(milli as u32);
+        }
+        let allowed = format!("{} to {} are allowed", f64::from(min) / 1000.0, f64::from(max) / 1000.0);
+        self.fail(report, format!("{number} is out of range"), allowed);
+        None
+    }
+
+    /// A share in percent, in thousandths of a percent.
+    pub(super) fn percent_milli(&self, report: &mut Report) -> Option<u32> {
+        self.milli(report, 0, 100_000)
     }
 
     pub(super) fn port(&self, report: &mut Report) -> Option<u16> {

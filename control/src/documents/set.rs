@@ -73,7 +73,7 @@ impl DocumentSet {
     /// Destination rules, the oldest first.
     pub fn destination_rules(&self) -> impl Iterator<Item = (&Arc<Document>, &DestinationRule)> {
         self.by_age.values().filter_map(|document| match &document.spec {
-            DocumentSpec::DestinationRule(spec) => Some((document, spec)),
+            DocumentSpec::DestinationRule(spec) => Some((document, &**spec)),
             _ => None,
         })
     }

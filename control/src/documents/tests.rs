@@ -190,8 +190,8 @@ fn the_other_kinds_are_checked() {
          RANDOM?)",
     );
     dr(
-        "  host: a\n  trafficPolicy: {outlierDetection: {}}",
-        "f.yaml:6:19: error: spec.trafficPolicy.outlierDetection: is not supported (remove it)",
+        "  host: a\n  trafficPolicy: {outlierDetection: {interval: 0s}}",
+        "f.yaml:6:48: error: spec.trafficPolicy.outlierDetection.interval: is too short (at least 1ms)",
     );
     dr(
         "  host: a\n  trafficPolicy: {connectionPool: {tcp: {connectTimeout: 0s}}}",
@@ -202,8 +202,33 @@ fn the_other_kinds_are_checked() {
         check_place("DestinationRule", &format!("  host: a\n  trafficPolicy:\n    {policy}"), expected);
     };
     policy(
-        "loadBalancer: {consistentHash: {httpHeaderName: x}}",
-        "f.yaml:7:20: error: spec.trafficPolicy.loadBalancer.consistentHash: is not supported (remove it)",
+        "loadBalancer: {consistentHash: {httpHeaderName: x, useSourceIp: true}}",
+        "f.yaml:7:36: error: spec.trafficPolicy.loadBalancer.consistentHash: hashes more than one thing (give one of \
+         httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName)",
+    );
+    policy(
+        "loadBalancer: {consistentHash: {}}",
+        "f.yaml:7:36: error: spec.trafficPolicy.loadBalancer.consistentHash: says not what is hashed (give one of \
+         httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName)",
+    );
+    policy(
+        "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 100}}}",
+        "f.yaml:7:76: error: spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize: 100 is no prime (a \
+         prime such as 65537 is wanted)",
+    );
+    policy(
+        "loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}",
+        "f.yaml:7:52: error: spec.trafficPolicy.loadBalancer.consistentHash: simple is given too (keep one of simple \
+         and consistentHash)",
+    );
+    policy(
+        "loadBalancer: {warmup: {duration: 10s, aggression: 0.5}}",
+        "f.yaml:7:56: error: spec.trafficPolicy.loadBalancer.warmup.aggression: 0.5 is out of range (1 to 100 are \
+         allowed)",
+    );
+    policy(
+        "retryBudget: {percent: 101}",
+        "f.yaml:7:28: error: spec.trafficPolicy.retryBudget.percent: 101 is out of range (0 to 100 are allowed)",
     );
     policy(
         "loadBalancer: {simple: PASSTHROUGH}",
@@ -219,8 +244,8 @@ fn the_other_kinds_are_checked() {
         "f.yaml:7:5: error: spec.trafficPolicy.tls: is not supported (remove it)",
     );
     policy(
-        "portLevelSettings: [{port: {number: 80}}]",
-        "f.yaml:7:5: error: spec.trafficPolicy.portLevelSettings: is not supported (remove it)",
+        "portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]",
+        "f.yaml:7:47: error: spec.trafficPolicy.portLevelSettings[1]: port 80 is set twice (keep one)",
     );
     policy(
         "connectionPool: {tcp: {maxConnections: -1}}",

@@ -32,7 +32,7 @@ pub(super) enum Value {
     Null,
     Bool(bool),
     Integer(i64),
-    Float,
+    Float(f64),
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
@@ -49,7 +49,7 @@ impl Value {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "a boolean",
-            Self::Integer(_) | Self::Float => "a number",
+            Self::Integer(_) | Self::Float(_) => "a number",
             Self::Text(_) => "a string",
             Self::List(_) => "a list",
             Self::Map(_) => "an object",
@@ -91,8 +91,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
         i64::try_from(value).map(Value::Integer).map_err(|_| E::custom("the number is too large"))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Float)
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

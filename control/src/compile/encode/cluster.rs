@@ -6,13 +6,18 @@ use weft_proto::xds::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster as Encoded, UpstreamConnectionOptions,
+                CircuitBreakers, Cluster as Encoded, OutlierDetection as EncodedOutlier,
+                UpstreamConnectionOptions,
                 circuit_breakers::{Thresholds, thresholds::RetryBudget},
-                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+                cluster::{
+                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig,
+                    LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig,
+                    SlowStartConfig,
+                },
             },
             core::v3::{
                 HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
-                Locality, Metadata, TcpKeepalive,
+                Locality, Metadata, RuntimeDouble, TcpKeepalive,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as Host, LbEndpoint, LocalityLbEndpoints,
@@ -27,13 +32,13 @@ use weft_proto::xds::{
         },
         r#type::v3::Percent,
     },
-    google::protobuf::{Any, Value, value::Kind as ValueKind},
+    google::protobuf::{Any, UInt64Value, Value, value::Kind as ValueKind},
 };
 
 use super::{address, ads, any, duration, list_value, number, object, text_value};
 use crate::{
     compile::ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
-    documents::LoadBalancer,
+    documents::{HashTable, LoadBalancer, OutlierDetection, Warmup},
     model::Health,
 };
 
@@ -52,12 +57,10 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
     let mut encoded = Encoded {
         name: cluster.name.to_string(),
         connect_timeout: duration(cluster.tcp.connect_timeout.unwrap_or(CONNECT_TIMEOUT)),
-        lb_policy: match cluster.balancer {
-            LoadBalancer::RoundRobin => LbPolicy::RoundRobin,
-            LoadBalancer::LeastRequest => LbPolicy::LeastRequest,
-            LoadBalancer::Random => LbPolicy::Random,
-        }
-        .into(),
+        lb_policy: lb_policy(&cluster.balancer).into(),
+        lb_config: lb_config(cluster),
+        common_lb_config: cluster.outlier.as_ref().map(common_lb),
+        outlier_detection: cluster.outlier.as_ref().map(outlier_detection),
         circuit_breakers: Some(CircuitBreakers {
             thresholds: vec![thresholds(cluster)],
             ..Default::default()
@@ -86,18 +89,96 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
     encoded
 }
 
+fn lb_policy(balancer: &LoadBalancer) -> LbPolicy {
+    match balancer {
+        LoadBalancer::RoundRobin => LbPolicy::RoundRobin,
+        LoadBalancer::LeastRequest => LbPolicy::LeastRequest,
+        LoadBalancer::Random => LbPolicy::Random,
+        LoadBalancer::ConsistentHash(hash) => match hash.table {
+            HashTable::Ring { .. } => LbPolicy::RingHash,
+            HashTable::Maglev { .. } => LbPolicy::Maglev,
+        },
+    }
+}
+
+fn lb_config(cluster: &Cluster) -> Option<LbConfig> {
+    let slow_start = cluster.warmup.as_ref().map(slow_start);
+    match &cluster.balancer {
+        LoadBalancer::RoundRobin if slow_start.is_some() => {
+            Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config: slow_start }))
+        }
+        LoadBalancer::LeastRequest if slow_start.is_some() => {
+            let config = LeastRequestLbConfig { slow_start_config: slow_start, ..Default::default() };
+            Some(LbConfig::LeastRequestLbConfig(config))
+        }
+        LoadBalancer::RoundRobin | LoadBalancer::LeastRequest | LoadBalancer::Random => None,
+        LoadBalancer::ConsistentHash(hash) => Some(match hash.table {
+            HashTable::Ring { size_min } => LbConfig::RingHashLbConfig(RingHashLbConfig {
+                minimum_ring_size: Some(UInt64Value { value: size_min.into() }),
+                ..Default::default()
+            }),
+            HashTable::Maglev { size } => LbConfig::MaglevLbConfig(MaglevLbConfig {
+                table_size: Some(UInt64Value { value: size.into() }),
+            }),
+        }),
+    }
+}
+
+fn slow_start(warmup: &Warmup) -> SlowStartConfig {
+    SlowStartConfig {
+        slow_start_window: duration(warmup.duration),
+        aggression: Some(RuntimeDouble {
+            default_value: f64::from(warmup.aggression_milli) / 1000.0,
+            // Envoy wants a key; nobody sets it.
+            runtime_key: "weft.slow_start_aggression".to_owned(),
+        }),
+        min_weight_percent: Some(Percent { value: warmup.percent_min.into() }),
+    }
+}
+
+fn common_lb(outlier: &OutlierDetection) -> CommonLbConfig {
+    let threshold = Percent { value: outlier.health_percent_min.into() };
+    CommonLbConfig { healthy_panic_threshold: Some(threshold), ..Default::default() }
+}
+
+fn outlier_detection(outlier: &OutlierDetection) -> EncodedOutlier {
+    // Envoy has a count and whether it is enforced; zero is off in Istio's words.
+    let all_or_nothing = |count: u32| number(if count == 0 { 0 } else { 100 });
+    let counted = |count: u32| number(count.max(1));
+    EncodedOutlier {
+        consecutive_5xx: counted(outlier.consecutive_5xx),
+        enforcing_consecutive_5xx: all_or_nothing(outlier.consecutive_5xx),
+        consecutive_gateway_failure: counted(outlier.consecutive_gateway),
+        enforcing_consecutive_gateway_failure: all_or_nothing(outlier.consecutive_gateway),
+        split_external_local_origin_errors: outlier.split_local,
+        consecutive_local_origin_failure: counted(outlier.consecutive_local).filter(|_| outlier.split_local),
+        enforcing_consecutive_local_origin_failure: all_or_nothing(outlier.consecutive_local)
+            .filter(|_| outlier.split_local),
+        enforcing_success_rate: number(0),
+        interval: duration(outlier.interval),
+        base_ejection_time: duration(outlier.ejection_base),
+        max_ejection_percent: number(outlier.ejection_percent_max),
+        ..Default::default()
+    }
+}
+
 fn thresholds(cluster: &Cluster) -> Thresholds {
+    let (percent, concurrency) = match &cluster.retry_budget {
+        Some(budget) => (f64::from(budget.percent_milli) / 1000.0, budget.concurrency_min),
+        None => (RETRY_BUDGET_PERCENT, RETRY_CONCURRENCY_MIN),
+    };
     let budget = RetryBudget {
-        budget_percent: Some(Percent { value: RETRY_BUDGET_PERCENT }),
-        min_retry_concurrency: number(RETRY_CONCURRENCY_MIN),
+        budget_percent: Some(Percent { value: percent }),
+        min_retry_concurrency: number(concurrency),
         ..Default::default()
     };
+    let fixed = cluster.pool.retries_max.filter(|_| cluster.retry_budget.is_none());
     Thresholds {
         max_connections: number(cluster.tcp.connections_max.unwrap_or(CONNECTIONS_MAX)),
         max_pending_requests: number(cluster.pool.pending_max.unwrap_or(PENDING_MAX)),
         max_requests: number(cluster.pool.requests_max.unwrap_or(REQUESTS_MAX)),
-        max_retries: cluster.pool.retries_max.and_then(number),
-        retry_budget: cluster.pool.retries_max.is_none().then_some(budget),
+        max_retries: fixed.and_then(number),
+        retry_budget: fixed.is_none().then_some(budget),
         ..Default::default()
     }
 }

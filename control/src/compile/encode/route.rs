@@ -16,7 +16,10 @@ use weft_proto::xds::envoy::{
             redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
             retry_policy::RetryBackOff,
             route::Action as EncodedAction,
-            route_action::{ClusterSpecifier, HostRewriteSpecifier},
+            route_action::{
+                ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+                hash_policy::{self as policy, PolicySpecifier},
+            },
             route_match::PathSpecifier,
             weighted_cluster::{ClusterWeight, cluster_weight},
         },
@@ -31,7 +34,7 @@ use crate::{
     compile::ir::{
         Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, RouteConfig, VirtualHost, Weighted,
     },
-    documents::{HeaderChanges, StringMatch},
+    documents::{HashKey, HeaderChanges, StringMatch},
 };
 
 /// A route table.
@@ -165,6 +168,7 @@ fn forward(to: &Forward) -> RouteAction {
         cluster_specifier: Some(cluster),
         timeout: duration(to.timeout),
         retry_policy: to.retry.as_ref().map(retry),
+        hash_policy: to.hash.iter().map(hash_policy).collect(),
         prefix_rewrite: to.prefix_rewrite.as_deref().unwrap_or_default().to_owned(),
         regex_rewrite: to.regex_rewrite.as_ref().map(|(pattern, substitution)| RegexMatchAndSubstitute {
             pattern: Some(regex(pattern)),
@@ -176,6 +180,27 @@ fn forward(to: &Forward) -> RouteAction {
             .map(|host| HostRewriteSpecifier::HostRewriteLiteral(host.to_string())),
         ..Default::default()
     }
+}
+
+fn hash_policy(key: &HashKey) -> HashPolicy {
+    let specifier = match key {
+        HashKey::Header(name) => {
+            PolicySpecifier::Header(policy::Header { header_name: name.to_string(), ..Default::default() })
+        }
+        HashKey::Cookie { name, path, ttl } => PolicySpecifier::Cookie(policy::Cookie {
+            name: name.to_string(),
+            path: path.to_string(),
+            ttl: ttl.and_then(duration),
+            ..Default::default()
+        }),
+        HashKey::SourceIp => {
+            PolicySpecifier::ConnectionProperties(policy::ConnectionProperties { source_ip: true })
+        }
+        HashKey::QueryParameter(name) => {
+            PolicySpecifier::QueryParameter(policy::QueryParameter { name: name.to_string() })
+        }
+    };
+    HashPolicy { policy_specifier: Some(specifier), ..Default::default() }
 }
 
 fn weighted(weighted: &Weighted) -> ClusterWeight {
