@@ -109,6 +109,8 @@ pub struct Expect {
     pub attempts: Option<u32>,
     /// Share of the answers of each version, in percent.
     pub share: BTreeMap<String, f64>,
+    /// How many versions answered.
+    pub distinct: Option<usize>,
     /// What the share may differ, in percent.
     pub tolerance: Option<f64>,
     /// TCP: what the backend greets with.
@@ -193,6 +195,7 @@ impl Case {
             }
             *versions.entry(answer.version().to_owned()).or_default() += 1;
         }
+        compare(&mut wrong, "versions that answered", self.expect.distinct.as_ref(), &versions.len());
         for (version, wanted) in &self.expect.share {
             let got = 100.0 * f64::from(versions.get(version).copied().unwrap_or(0)) / f64::from(ask.times);
             if (got - wanted).abs() > self.expect.tolerance.unwrap_or(5.0) {
