@@ -11,12 +11,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::resource::{Kind, Resource, ResourceSet};
 
+mod holdings;
 mod interest;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-pub use watch::Refusal;
+pub use holdings::Refusal;
 use watch::{Removals, Watch};
 
 /// Names that one client may subscribe to, and versions it may declare, for each type.

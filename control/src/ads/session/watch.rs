@@ -1,13 +1,10 @@
-//! One type on one stream: what the client holds, what is in flight, what it refused. Pure.
+//! One type on one stream: what is wanted, what is in flight, and what comes next. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use super::{
     NAMES_MAX, Names, Protocol, RESPONSE_BYTES_MAX, Request, Response, TooManyNames,
+    holdings::{Holdings, Refusal, culprits},
     interest::{EVERYTHING, Interest},
 };
 use crate::resource::{Kind, Resource, ResourceSet};
@@ -22,15 +19,6 @@ pub(super) enum Removals {
     Later,
 }
 
-/// Resources refused for one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The client's words.
-    pub message: Arc<str>,
-    /// Documents that shaped the refused resources, sorted.
-    pub documents: Vec<Arc<str>>,
-}
-
 /// A response, and which of its resources the client had before in another version.
 pub(super) struct Offered {
     pub(super) response: Response,
@@ -42,7 +30,7 @@ pub(super) struct Watch {
     kind: Kind,
     protocol: Protocol,
     interest: Interest,
-    held: BTreeMap<Arc<str>, Holding>,
+    held: Holdings,
     /// Names to send though the client has them.
     resend: BTreeSet<Arc<str>>,
     in_flight: Option<InFlight>,
@@ -58,33 +46,6 @@ pub(super) struct Watch {
     window: usize,
     refusals_in_a_row: u32,
     acked: u64,
-}
-
-/// What is known of one name at the client.
-#[derive(Debug)]
-struct Holding {
-    state: State,
-    /// Newest version that the client took; what a full state-of-the-world response repeats while a newer one is
-    /// refused or not due yet.
-    good: Option<Arc<Resource>>,
-    refused: Option<Refused>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It runs this version.
-    Version(u64),
-    /// It knows that the name does not exist.
-    Missing,
-    /// It refused a response, and may have taken part of it.
-    Unknown,
-}
-
-#[derive(Debug)]
-struct Refused {
-    version: u64,
-    message: Arc<str>,
-    documents: Arc<[Arc<str>]>,
 }
 
 #[derive(Debug)]
@@ -115,7 +76,7 @@ impl Watch {
             kind,
             protocol,
             interest: Interest::default(),
-            held: BTreeMap::new(),
+            held: Holdings::default(),
             resend: BTreeSet::new(),
             in_flight: None,
             last_nonce: 0,
@@ -156,34 +117,21 @@ impl Watch {
 
     /// Sends a name again though its version is the same.
     pub(super) fn resend(&mut self, name: &Arc<str>) {
-        let held = self.held.get(name).is_some_and(|holding| holding.refused.is_none());
-        if held && self.interest.wants(name) {
+        if self.held.knows(name) && !self.held.has_refused(name) && self.interest.wants(name) {
             self.resend.insert(name.clone());
             self.dirty = true;
         }
     }
 
     pub(super) fn refusals(&self) -> Vec<Refusal> {
-        let mut by_message: BTreeMap<&Arc<str>, BTreeSet<&Arc<str>>> = BTreeMap::new();
-        for refused in self.held.values().filter_map(|holding| holding.refused.as_ref()) {
-            by_message.entry(&refused.message).or_default().extend(refused.documents.iter());
-        }
-        let refusal = |(message, documents): (&Arc<str>, BTreeSet<&Arc<str>>)| Refusal {
-            message: message.clone(),
-            documents: documents.into_iter().cloned().collect(),
-        };
-        by_message.into_iter().map(refusal).collect()
+        self.held.refusals()
     }
 
     /// Everything of this revision is there, or it does not concern the client.
     pub(super) fn note_revision(&mut self, revision: u64) {
-        if self.is_open() && self.is_settled() && !self.has_refused() {
+        if self.is_open() && self.is_settled() && self.held.is_without_refusals() {
             self.acked = revision;
         }
-    }
-
-    fn has_refused(&self) -> bool {
-        self.held.values().any(|holding| holding.refused.is_some())
     }
 
     pub(super) fn take(&mut self, request: Request) -> Result<(), TooManyNames> {
@@ -223,9 +171,7 @@ impl Watch {
         self.drop_unwanted();
         if first {
             for (name, version) in initial.into_iter().filter(|(name, _)| self.interest.wants(name)) {
-                let version = u64::from_str_radix(&version, 16);
-                let state = version.map_or(State::Unknown, State::Version);
-                self.held.insert(name.into(), Holding { state, good: None, refused: None });
+                self.held.declare(name.into(), &version);
             }
         } else {
             // Asking again is how a client says that it has lost a resource. One that is dropped by name but still
@@ -253,7 +199,7 @@ impl Watch {
 
     fn drop_unwanted(&mut self) {
         let interest = &self.interest;
-        self.held.retain(|name, _| interest.wants(name));
+        self.held.retain(|name| interest.wants(name));
         self.resend.retain(|name| interest.wants(name));
     }
 
@@ -264,15 +210,13 @@ impl Watch {
     fn accept(&mut self, sent: InFlight) {
         for resource in sent.changed {
             if self.interest.wants(&resource.name) {
-                let state = State::Version(resource.version);
-                let name = resource.name.clone();
-                self.held.insert(name, Holding { state, good: Some(resource), refused: None });
+                self.held.accept(resource);
             }
         }
         self.forget(sent.removed);
         self.window = self.window.saturating_mul(2);
         self.refusals_in_a_row = 0;
-        if sent.complete && !self.has_refused() {
+        if sent.complete && self.held.is_without_refusals() {
             self.acked = self.acked.max(sent.revision);
         }
     }
@@ -281,12 +225,7 @@ impl Watch {
     /// is, since the client may have dropped the whole response.
     fn refuse(&mut self, sent: InFlight, message: &str) {
         self.refusals_in_a_row += 1;
-        let mut culprits: BTreeSet<&Arc<str>> = sent
-            .changed
-            .iter()
-            .map(|resource| &resource.name)
-            .filter(|name| mentions(message, name))
-            .collect();
+        let mut culprits = culprits(message, &sent.changed);
         if culprits.is_empty() {
             if sent.changed.len() > 1 && self.refusals_in_a_row < REFUSALS_MAX {
                 self.window = sent.changed.len() / 2;
@@ -297,18 +236,10 @@ impl Watch {
         }
         let message: Arc<str> = message.into();
         for resource in sent.changed.iter().filter(|resource| self.interest.wants(&resource.name)) {
-            let holding = self.held.entry(resource.name.clone()).or_insert(Holding {
-                state: State::Unknown,
-                good: None,
-                refused: None,
-            });
-            holding.state = State::Unknown;
             if culprits.contains(&resource.name) {
-                holding.refused = Some(Refused {
-                    version: resource.version,
-                    message: message.clone(),
-                    documents: resource.documents.clone(),
-                });
+                self.held.refuse(resource, &message);
+            } else {
+                self.held.doubt(resource);
             }
         }
         // Nothing can be wrong with a removal: who names the resource still is told by its own refusal.
@@ -318,8 +249,7 @@ impl Watch {
     fn forget(&mut self, removed: Vec<Arc<str>>) {
         for name in removed {
             if self.protocol == Protocol::Delta && self.interest.named(&name) {
-                let missing = Holding { state: State::Missing, good: None, refused: None };
-                self.held.insert(name, missing);
+                self.held.set_missing(name);
             } else {
                 self.held.remove(&name);
             }
@@ -351,7 +281,7 @@ impl Watch {
             return None;
         }
         self.answer_due = false;
-        let updated = plan.changed.iter().filter(|resource| self.held.contains_key(&resource.name));
+        let updated = plan.changed.iter().filter(|resource| self.held.knows(&resource.name));
         let updated = updated.map(|resource| resource.name.clone()).collect();
         for resource in &plan.changed {
             self.resend.remove(&resource.name);
@@ -359,8 +289,11 @@ impl Watch {
         for name in &plan.missing {
             self.resend.remove(name);
         }
-        let resources =
-            if self.lists_in_full() { self.in_full(set, &plan.changed, &gone) } else { plan.changed.clone() };
+        let resources = if self.lists_in_full() {
+            self.held.in_full(|name| set.find(self.kind, name).cloned(), &plan.changed, &gone)
+        } else {
+            plan.changed.clone()
+        };
         let removed: Vec<_> = plan.missing.into_iter().chain(gone).collect();
         let complete = !plan.more && plan.gone.is_empty();
         let told = if self.protocol == Protocol::Delta { removed.clone() } else { Vec::new() };
@@ -406,50 +339,16 @@ impl Watch {
             plan.changed.push(resource.clone());
         }
         if self.protocol == Protocol::Delta {
-            let untold = |name: &&Arc<str>| self.resend.contains(*name) || !self.held.contains_key(*name);
+            let untold = |name: &&Arc<str>| self.resend.contains(*name) || !self.held.knows(name);
             plan.missing
                 .extend(self.interest.names().iter().filter(|name| !exists(name)).filter(untold).cloned());
         }
-        let gone = self.held.iter().filter(|(name, holding)| {
-            holding.state != State::Missing && !exists(name) && !self.resend.contains(*name)
-        });
-        plan.gone.extend(gone.map(|(name, _)| name.clone()));
+        let gone = self.held.names().filter(|name| !exists(name) && !self.resend.contains(*name));
+        plan.gone.extend(gone.cloned());
         plan
     }
 
     fn lacks(&self, resource: &Resource) -> bool {
-        if self.resend.contains(&resource.name) {
-            return true;
-        }
-        let Some(holding) = self.held.get(&resource.name) else { return true };
-        let refused = holding.refused.as_ref().is_some_and(|refused| refused.version == resource.version);
-        holding.state != State::Version(resource.version) && !refused
+        self.resend.contains(&resource.name) || self.held.lacks(resource)
     }
-
-    /// Everything that the client is to have after this response: the changes, and for the rest what it has.
-    fn in_full(&self, set: &ResourceSet, changed: &[Arc<Resource>], gone: &[Arc<str>]) -> Vec<Arc<Resource>> {
-        let kept = self.held.iter().filter(|(name, _)| !gone.contains(name)).filter_map(|(name, holding)| {
-            let same = set.find(self.kind, name).filter(|r| holding.state == State::Version(r.version));
-            Some((name, same.or(holding.good.as_ref())?))
-        });
-        let mut all: BTreeMap<&Arc<str>, &Arc<Resource>> = kept.collect();
-        all.extend(changed.iter().map(|resource| (&resource.name, resource)));
-        all.into_values().cloned().collect()
-    }
-}
-
-/// Whether a message names a resource: as a whole word, so that `api` is not found in `api-v2`.
-fn mentions(message: &str, name: &str) -> bool {
-    let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '|');
-    !name.is_empty()
-        && message.match_indices(name).any(|(at, _)| {
-            let before = message[..at].chars().next_back();
-            let mut after = message[at + name.len()..].chars();
-            let ends = match after.next() {
-                Some('.') => !after.next().is_some_and(part_of_name),
-                Some(next) => !part_of_name(next),
-                None => true,
-            };
-            ends && !before.is_some_and(|c| part_of_name(c) || c == '.')
-        })
 }
