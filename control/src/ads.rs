@@ -1,8 +1,9 @@
 //! The xDS server: each stream drives its own `session::Session` from the client's requests and the published worlds.
 //!
-//! A stream has no task and no queue of its own: it is the response body, which the HTTP/2 connection polls when the
-//! peer has room. A slow client therefore holds one unsent response at most, and sees only the newest world when it
-//! comes back. Dead peers are found by the server's HTTP/2 keepalive.
+//! A stream has no queue of its own: it is the response body, which the HTTP/2 connection polls when the peer has room. A
+//! slow client therefore holds one unsent response of each type at most, and sees only the newest world when it comes
+//! back. One that answers nothing for [`ANSWER_TIMEOUT`] loses its connection; dead peers are found by the server's HTTP/2
+//! keepalive (`app/port`).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,18 +11,17 @@ use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
 };
-use weft_proto::{
-    node::NodeMetadata,
-    xds::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
-};
+use weft_proto::node::NodeMetadata;
 
 use crate::resource::ResourceSet;
 
+mod service;
 pub(crate) mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tracker;
+mod watchdog;
 mod wire;
 
 pub use session::{NAMES_MAX, RESPONSE_BYTES_MAX};
@@ -30,11 +30,17 @@ pub use tracker::Tracker;
 /// Largest request, in bytes: a subscription to some 50,000 names.
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 
+/// Discovery streams at once; more are refused.
+pub const STREAMS_MAX: usize = 16_384;
+
 /// Streams that may be in their first synchronisation at once; the others of a reconnect storm wait their turn.
 pub const ADMISSIONS_MAX: usize = 64;
 
 /// How long one stream may hold its admission.
 pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a client may leave responses without an answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a new stream may take to say who it is.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,10 +95,12 @@ impl fmt::Debug for Publisher {
     }
 }
 
-/// Aggregated discovery, delta and state of the world.
+/// Aggregated discovery, delta and state of the world, as a service of a tonic server. Cloning shares its limits.
+#[derive(Clone)]
 pub struct AdsServer {
     worlds: watch::Receiver<Stage>,
     tracker: Tracker,
+    places: Arc<Semaphore>,
     admissions: Arc<Semaphore>,
 }
 
@@ -103,13 +111,9 @@ impl AdsServer {
         Self {
             worlds: publisher.worlds.subscribe(),
             tracker: publisher.tracker.clone(),
+            places: Arc::new(Semaphore::new(STREAMS_MAX)),
             admissions: Arc::new(Semaphore::new(ADMISSIONS_MAX)),
         }
-    }
-
-    /// The tonic service, with its message limits.
-    pub fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 
@@ -125,7 +129,15 @@ fn describe_metrics() {
     describe_counter!("weft_xds_pushes_total", "Discovery responses sent, by type.");
     describe_counter!("weft_xds_rejections_total", "Discovery responses that a proxy refused, by type.");
     describe_counter!("weft_xds_push_bytes_total", Unit::Bytes, "Encoded resources sent.");
-    describe_counter!("weft_xds_refused_streams_total", "Streams ended for bad input, by reason.");
+    describe_counter!("weft_xds_refused_streams_total", "Streams refused or ended for bad input, by reason.");
+    describe_counter!(
+        "weft_xds_refused_connections_total",
+        "Connections refused because too many were open."
+    );
+    describe_counter!(
+        "weft_xds_stalled_total",
+        "Connections and streams given up because the peer took nothing."
+    );
     describe_histogram!(
         "weft_xds_convergence_seconds",
         Unit::Seconds,

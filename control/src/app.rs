@@ -4,7 +4,6 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weft_proto::node::NodeMetadata;
 
@@ -13,8 +12,8 @@ use crate::{
     admin,
     ads::{AdsServer, Publisher, Tracker},
     compile::{self, Compiler},
-    documents,
-    registry::{self, Registry, server::RegistryService},
+    documents, peer,
+    registry::{self, Registry},
     resource::ResourceSet,
     settings::Settings,
     store::{
@@ -25,6 +24,7 @@ use crate::{
 };
 
 pub mod desk;
+pub mod port;
 pub mod shelf;
 
 /// Quiet time after a change before it is compiled.
@@ -35,11 +35,6 @@ const SETTLE_MAX: Duration = Duration::from_millis(200);
 const REVISIONS_RESERVED: u64 = 1000;
 /// How long a stop waits for open streams.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often an idle peer is asked whether it is still there, and how long it may take to answer.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-/// HTTP/2 streams of one connection.
-const STREAMS_MAX: u32 = 1024;
-
 /// Why the control plane did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -110,9 +105,10 @@ impl App {
             reserved: 0,
         };
         let people = admin::Admin::new(desk, tracker, metrics, settings);
+        let (incoming, ads) = (peer::incoming(xds_listener), AdsServer::new(&publisher));
         let tasks = vec![
             tokio::spawn(feed.run(stop.clone())),
-            tokio::spawn(serve_xds(xds_listener, &publisher, registry, stop.clone(), streams.clone())),
+            tokio::spawn(port::serve(incoming, ads, registry, stop.clone(), streams.clone())),
             tokio::spawn(admin::serve(admin_listener, people, stop.clone())),
         ];
         tracing::info!(%xds, %admin, "control plane serves");
@@ -184,31 +180,6 @@ async fn bind(address: SocketAddr, option: &'static str) -> Result<(TcpListener,
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
     Ok((listener, bound))
-}
-
-/// Plaintext ADS and Registry.
-fn serve_xds(
-    listener: TcpListener,
-    publisher: &Publisher,
-    registry: Arc<Registry>,
-    stop: CancellationToken,
-    streams: TaskTracker,
-) -> impl Future<Output = ()> + use<> {
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(STREAMS_MAX)
-        .tcp_nodelay(true)
-        .add_service(AdsServer::new(publisher).into_service())
-        .add_service(RegistryService::server(registry, stop.clone(), streams));
-    async move {
-        let served = server
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the xds port failed");
-        }
-    }
 }
 
 /// Facts and intent to worlds: one task, so worlds come in order.

@@ -5,6 +5,7 @@ pub mod app;
 pub mod compile;
 pub mod documents;
 pub mod model;
+pub mod peer;
 pub mod registry;
 pub mod resource;
 pub mod settings;

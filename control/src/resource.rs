@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use prost::Message;
 
 /// xDS resource types, in the order in which make-before-break sends additions: a route never arrives before the
 /// clusters that it names. Removals go in the reverse order.
@@ -38,7 +39,7 @@ impl Kind {
     }
 }
 
-/// One resource as every subscriber of its scope receives it.
+/// One resource as every subscriber of its scope receives it, in the forms of both protocols; all share one allocation.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
@@ -48,8 +49,59 @@ pub struct Resource {
     pub version: u64,
     /// The encoded message (the `value` of an `Any`).
     pub bytes: Bytes,
+    /// The encoded `google.protobuf.Any`, as state of the world sends it.
+    pub any: Bytes,
+    /// The encoded `envoy.service.discovery.v3.Resource` with name and version, as delta sends it.
+    pub versioned: Bytes,
     /// Keys ("VirtualService/default/reviews") of the documents that shaped it, so that a NACK finds its cause.
     pub documents: Arc<[Arc<str>]>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct AnyMessage {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
+}
+
+/// `envoy.service.discovery.v3.Resource`; on the wire a message is as bytes are.
+#[derive(Clone, PartialEq, Message)]
+struct VersionedMessage {
+    #[prost(string, tag = "1")]
+    version: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    resource: Bytes,
+    #[prost(string, tag = "3")]
+    name: String,
+}
+
+impl Resource {
+    /// Of an encoded message.
+    pub fn new(
+        kind: Kind,
+        name: Arc<str>,
+        version: u64,
+        message: Vec<u8>,
+        documents: Arc<[Arc<str>]>,
+    ) -> Self {
+        let message_bytes = message.len();
+        let any = AnyMessage { type_url: kind.type_url().to_owned(), value: message.into() }.encode_to_vec();
+        let any_bytes = any.len();
+        let versioned = VersionedMessage {
+            version: format!("{version:016x}"),
+            resource: any.into(),
+            name: name.to_string(),
+        };
+        let name_bytes = prost::encoding::string::encoded_len(3, &versioned.name);
+        let versioned = Bytes::from(versioned.encode_to_vec());
+        // Fields are written in the order of their numbers: the name follows the resource, and nothing its value.
+        let any_end = versioned.len() - name_bytes;
+        let any = versioned.slice(any_end - any_bytes..any_end);
+        let bytes = any.slice(any_bytes - message_bytes..);
+        Self { name, version, bytes, any, versioned, documents }
+    }
 }
 
 /// All resources of one scope. Kinds are shared on their own, so that a set that differs from another in endpoints alone
@@ -93,5 +145,32 @@ impl ResourceSet {
     /// Whether another set shares this one's resources of a kind, so that none of them can differ.
     pub fn shares(&self, kind: Kind, other: &Self) -> bool {
         Arc::ptr_eq(&self.kinds[kind as usize], &other.kinds[kind as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_proto::xds::{envoy::service::discovery::v3 as api, google::protobuf::Any};
+
+    use super::*;
+
+    #[test]
+    fn both_forms_say_what_the_generated_messages_say_and_share_one_allocation() {
+        for message in [vec![], vec![1, 2, 3], vec![7; 300]] {
+            let found =
+                Resource::new(Kind::Routes, "a|b".into(), 0xabc, message.clone(), Arc::from(Vec::new()));
+            let any = Any { type_url: Kind::Routes.type_url().to_owned(), value: message.clone() };
+            let versioned = api::Resource {
+                name: "a|b".to_owned(),
+                version: "0000000000000abc".to_owned(),
+                resource: Some(any.clone()),
+                ..Default::default()
+            };
+            assert_eq!(found.bytes, message);
+            assert_eq!(Any::decode(found.any.clone()), Ok(any));
+            assert_eq!(api::Resource::decode(found.versioned.clone()), Ok(versioned));
+            let all = found.versioned.as_ptr_range();
+            assert!(all.contains(&found.any.as_ptr()) && all.start <= found.bytes.as_ptr());
+        }
     }
 }

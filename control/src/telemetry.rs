@@ -34,5 +34,13 @@ pub fn describe() {
         "services and route tables compiled anew, not taken over from the configuration before"
     );
     describe_counter!("weft_registry_rejected_objects_total", "objects of sources that were refused");
+    describe_counter!(
+        "weft_registry_refused_streams_total",
+        "streams of adapters refused because too many were open"
+    );
+    describe_counter!(
+        "weft_registry_stalled_streams_total",
+        "streams of adapters given up because the adapter did not read its answers"
+    );
     describe_counter!("weft_registry_save_failures_total", "failed writes of the last known registry");
 }

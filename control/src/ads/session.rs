@@ -127,6 +127,11 @@ impl Session {
         self.watches.iter().filter(|watch| watch.is_open()).map(Watch::acked).min().unwrap_or(0)
     }
 
+    /// Whether the client owes an answer to some response.
+    pub fn owes_answer(&self) -> bool {
+        self.watches.iter().any(Watch::is_in_flight)
+    }
+
     /// Whether the client has everything that it may have now, refused or not.
     pub fn is_settled(&self) -> bool {
         self.watches.iter().all(Watch::is_settled)

@@ -9,60 +9,39 @@ use std::{
 
 use futures::{Stream, StreamExt, stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout},
 };
 use tonic::{Status, Streaming};
-use weft_proto::{
-    admin::v1::{ProxyStatus, Rejection},
-    xds::envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        aggregated_discovery_service_server::AggregatedDiscoveryService,
-    },
-};
+use weft_proto::admin::v1::{ProxyStatus, Rejection};
 
 use super::{
-    ADMISSION_TIMEOUT, AdsServer, HELLO_TIMEOUT, Stage, World,
+    ADMISSION_TIMEOUT, AdsServer, HELLO_TIMEOUT, STREAMS_MAX, Stage, World,
     session::{Protocol, Request, Response, Session},
     tracker::{Progress, Registration},
-    wire::{Client, Delta, Form, Sotw},
+    watchdog::Watchdog,
+    wire::{Client, Form},
 };
-use crate::resource::Kind;
+use crate::{peer::PeerInfo, resource::Kind};
 
 /// Revisions of which one stream remembers when they were published, for the convergence metric.
 const PUBLISHED_MAX: usize = 64;
 
 /// What tonic sends.
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for AdsServer {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: tonic::Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(tonic::Response::new(self.serve::<Sotw>(request)))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: tonic::Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(tonic::Response::new(self.serve::<Delta>(request)))
-    }
-}
+pub(super) type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl AdsServer {
-    fn serve<F: Form>(&self, request: tonic::Request<Streaming<F::Request>>) -> Responses<F::Response> {
-        let peer = request.remote_addr().map(|address| address.to_string()).unwrap_or_default();
+    /// The responses to a stream of requests; ends with it.
+    pub(super) fn serve<F: Form>(
+        &self,
+        request: tonic::Request<Streaming<F::Request>>,
+    ) -> Responses<F::Response> {
         let door = Door {
             worlds: self.worlds.clone(),
             tracker: self.tracker.clone(),
+            places: self.places.clone(),
             admissions: self.admissions.clone(),
-            peer,
+            peer: request.extensions().get().cloned(),
         };
         let requests = request.into_inner();
         let running = stream::once(door.open::<F>(requests)).flat_map(|opened| match opened {
@@ -80,13 +59,17 @@ impl AdsServer {
 struct Door {
     worlds: watch::Receiver<Stage>,
     tracker: super::Tracker,
-    admissions: Arc<tokio::sync::Semaphore>,
-    peer: String,
+    places: Arc<Semaphore>,
+    admissions: Arc<Semaphore>,
+    peer: Option<PeerInfo>,
 }
 
 impl Door {
     /// Learns who the client is, waits for a world and for its turn.
     async fn open<F: Form>(mut self, mut requests: Streaming<F::Request>) -> Result<Open<F>, Status> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("{STREAMS_MAX} discovery streams are open already"))
+        })?;
         let mut first = timeout(HELLO_TIMEOUT, requests.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no discovery request came"))??
@@ -104,19 +87,27 @@ impl Door {
         let session = Session::new(F::PROTOCOL, world.resources(&client.metadata), world.revision());
         let mut registration = self.tracker.register(self.describe(&client, F::PROTOCOL));
         registration.update(Progress::default());
-        tracing::info!(proxy = %client.id, kind = client.kind, peer = %self.peer, "proxy connected");
+        tracing::info!(proxy = %client.id, kind = client.kind, peer = self.address(), "proxy connected");
+        let watchdog = Watchdog::start(&client.id, self.peer);
         let mut open = Open {
             requests,
             worlds: self.worlds,
             session,
             registration,
+            watchdog,
             client,
             ready: VecDeque::new(),
             published: VecDeque::from([(world.revision(), published.max(Instant::now()))]),
             admission: Some((admission, Instant::now() + ADMISSION_TIMEOUT)),
+            _place: place,
         };
         open.hear(first)?;
         Ok(open)
+    }
+
+    fn address(&self) -> String {
+        let address = self.peer.as_ref().and_then(|peer| peer.address);
+        address.map(|address| address.to_string()).unwrap_or_default()
     }
 
     fn describe(&self, client: &Client, protocol: Protocol) -> ProxyStatus {
@@ -127,7 +118,7 @@ impl Door {
             kind: client.kind.to_owned(),
             version: client.version.clone(),
             connected_at_seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            peer: self.peer.clone(),
+            peer: self.address(),
             protocol: match protocol {
                 Protocol::Delta => "delta",
                 Protocol::Sotw => "sotw",
@@ -144,6 +135,7 @@ struct Open<F: Form> {
     worlds: watch::Receiver<Stage>,
     session: Session,
     registration: Registration,
+    watchdog: Watchdog,
     client: Client,
     /// Responses to send: one of each type at most.
     ready: VecDeque<Response>,
@@ -151,6 +143,8 @@ struct Open<F: Form> {
     published: VecDeque<(u64, Instant)>,
     /// Held until the first synchronisation is done, or for its time limit.
     admission: Option<(OwnedSemaphorePermit, Instant)>,
+    /// Held as long as the stream is open.
+    _place: OwnedSemaphorePermit,
 }
 
 impl<F: Form> Open<F> {
@@ -208,6 +202,7 @@ impl<F: Form> Open<F> {
             .handle_request(request)
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         self.queue(responses);
+        self.watchdog.note(self.session.owes_answer(), true);
         self.note_convergence();
         Ok(())
     }
@@ -220,6 +215,7 @@ impl<F: Form> Open<F> {
             self.published.push_back((world.revision(), published));
         }
         self.queue(responses);
+        self.watchdog.note(self.session.owes_answer(), false);
     }
 
     fn queue(&mut self, responses: Vec<Response>) {

@@ -39,12 +39,8 @@ impl World for Fixed {
 
 fn world(revision: u64) -> Arc<Fixed> {
     let mut set = ResourceSet::default();
-    let resource = Resource {
-        name: "a".into(),
-        version: revision,
-        bytes: vec![1, 2, 3].into(),
-        documents: Arc::from([Arc::from("VirtualService/default/a")]),
-    };
+    let documents = Arc::from([Arc::from("VirtualService/default/a")]);
+    let resource = Resource::new(Kind::Cluster, "a".into(), revision, vec![1, 2, 3], documents);
     set.insert(Kind::Cluster, Arc::new(resource));
     Arc::new(Fixed(revision, Arc::new(set)))
 }
@@ -52,11 +48,16 @@ fn world(revision: u64) -> Arc<Fixed> {
 type Client = AggregatedDiscoveryServiceClient<tonic::transport::Channel>;
 
 async fn start() -> (Publisher, Tracker, Client) {
+    start_with(super::STREAMS_MAX).await
+}
+
+async fn start_with(streams_max: usize) -> (Publisher, Tracker, Client) {
     let tracker = Tracker::default();
     let publisher = Publisher::new(tracker.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = AdsServer::new(&publisher).into_service();
+    let places = Arc::new(tokio::sync::Semaphore::new(streams_max));
+    let service = AdsServer { places, ..AdsServer::new(&publisher) };
     tokio::spawn(
         Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
     );
@@ -146,4 +147,28 @@ async fn stopping_ends_streams_so_that_clients_go_elsewhere() {
     assert_eq!(responses.message().await.unwrap().unwrap().resources.len(), 1);
     publisher.stop();
     assert_eq!(responses.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_stream_past_the_limit_is_refused_until_another_ends() {
+    let (publisher, tracker, mut client) = start_with(1).await;
+    publisher.publish(world(1));
+    let (requests, queue) = mpsc::channel(8);
+    requests.send(hello(None)).await.unwrap();
+    let mut first = client.delta_aggregated_resources(ReceiverStream::new(queue)).await.unwrap().into_inner();
+    first.message().await.unwrap().unwrap();
+    let again = || tokio_stream::iter([hello(None)]);
+    let mut second = client.delta_aggregated_resources(again()).await.unwrap().into_inner();
+    assert_eq!(second.message().await.unwrap_err().code(), Code::ResourceExhausted);
+    drop((requests, first));
+    let mut changes = tracker.changes();
+    changes.wait_for(|_| tracker.proxies().is_empty()).await.unwrap();
+    // The place is given back a moment after the proxy is gone from the list.
+    loop {
+        let mut third = client.delta_aggregated_resources(again()).await.unwrap().into_inner();
+        if third.message().await.is_ok() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -50,12 +50,9 @@ struct Scope<'a> {
 
 impl Scope<'_> {
     fn listener(&mut self, listener: &Listener, documents: Vec<Arc<str>>) {
-        let resource = Resource {
-            name: listener.name.clone(),
-            version: version(listener),
-            bytes: encode::listener::listener(listener).encode_to_vec().into(),
-            documents: documents.into(),
-        };
+        let message = encode::listener::listener(listener).encode_to_vec();
+        let name = listener.name.clone();
+        let resource = Resource::new(Kind::Listener, name, version(listener), message, documents.into());
         self.set.insert(Kind::Listener, Arc::new(resource));
     }
 

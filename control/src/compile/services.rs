@@ -157,19 +157,12 @@ fn find<'a>(resources: &'a [Arc<Resource>], name: &Arc<str>) -> Option<&'a Arc<R
 
 /// An encoded cluster.
 pub(crate) fn cluster_resource(cluster: &ir::Cluster, documents: Arc<[Arc<str>]>) -> Arc<Resource> {
-    Arc::new(Resource {
-        name: cluster.name.clone(),
-        version: version(cluster),
-        bytes: encode::cluster::cluster(cluster).encode_to_vec().into(),
-        documents,
-    })
+    let message = encode::cluster::cluster(cluster).encode_to_vec();
+    Arc::new(Resource::new(Kind::Cluster, cluster.name.clone(), version(cluster), message, documents))
 }
 
 fn endpoints_resource(endpoints: &ir::Endpoints, documents: Arc<[Arc<str>]>) -> Arc<Resource> {
-    Arc::new(Resource {
-        name: endpoints.cluster.clone(),
-        version: version(endpoints),
-        bytes: encode::cluster::endpoints(endpoints).encode_to_vec().into(),
-        documents,
-    })
+    let message = encode::cluster::endpoints(endpoints).encode_to_vec();
+    let name = endpoints.cluster.clone();
+    Arc::new(Resource::new(Kind::Endpoints, name, version(endpoints), message, documents))
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     documents::{Document, DocumentSet, MESH_GATEWAY, VirtualService, hosts::Hosts},
     model::{Port, Service, ServiceKey},
-    resource::Resource,
+    resource::{Kind, Resource},
 };
 
 /// Name of the table that routes by host.
@@ -249,10 +249,6 @@ pub(crate) fn domains(host: &Arc<str>) -> Vec<Arc<str>> {
 
 /// An encoded table.
 pub(crate) fn table_resource(table: &RouteConfig, documents: Vec<Arc<str>>) -> Arc<Resource> {
-    Arc::new(Resource {
-        name: table.name.clone(),
-        version: version(table),
-        bytes: encode::route::route_config(table).encode_to_vec().into(),
-        documents: documents.into(),
-    })
+    let message = encode::route::route_config(table).encode_to_vec();
+    Arc::new(Resource::new(Kind::Routes, table.name.clone(), version(table), message, documents.into()))
 }

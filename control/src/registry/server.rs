@@ -3,21 +3,27 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{
+    Semaphore,
+    mpsc::{self, error::SendTimeoutError},
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use weft_proto::registry::v1::{self as wire, registry_server, sync_request, sync_response};
 
 use super::{
-    Registry, Session, SessionError,
+    Registry, SOURCES_MAX, Session, SessionError,
     fact::{self, BadFact, Object},
     source::{Step, StepError},
 };
+use crate::peer::{PeerInfo, STALL_TIMEOUT};
 /// Bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// Answers that wait for a peer to read them.
+/// Answers that wait for a peer to read them; what does not fit stops the reading.
 const ANSWERS_MAX: usize = 64;
+/// Streams at once: one for each source, and as many that take over from a stream that is not known to be dead yet.
+pub const STREAMS_MAX: usize = 2 * SOURCES_MAX;
 /// Time for the first message.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,6 +32,7 @@ pub struct RegistryService {
     registry: Arc<Registry>,
     stop: CancellationToken,
     streams: TaskTracker,
+    places: Arc<Semaphore>,
 }
 
 type Answer = Result<wire::SyncResponse, Status>;
@@ -37,7 +44,8 @@ impl RegistryService {
         stop: CancellationToken,
         streams: TaskTracker,
     ) -> registry_server::RegistryServer<Self> {
-        registry_server::RegistryServer::new(Self { registry, stop, streams })
+        let places = Arc::new(Semaphore::new(STREAMS_MAX));
+        registry_server::RegistryServer::new(Self { registry, stop, streams, places })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -51,6 +59,11 @@ impl registry_server::Registry for RegistryService {
         &self,
         request: Request<Streaming<wire::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            metrics::counter!("weft_registry_refused_streams_total").increment(1);
+            Status::resource_exhausted(format!("{STREAMS_MAX} streams are open already"))
+        })?;
+        let peer = request.extensions().get::<PeerInfo>().cloned();
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let registry = self.registry.clone();
         let stop = self.stop.clone();
@@ -60,7 +73,14 @@ impl registry_server::Registry for RegistryService {
                 end = tell(&registry, &mut requests, &answers) => end,
                 () = stop.cancelled() => Err(Status::unavailable("the control plane is stopping")),
             };
+            drop(place);
             if let Err(status) = story {
+                if status.code() == Code::DeadlineExceeded
+                    && let Some(peer) = peer
+                {
+                    // It reads nothing, so it would not hear.
+                    peer.cut();
+                }
                 // The peer may be gone already; then nobody is left to tell.
                 let _ = answers.try_send(Err(status));
             }
@@ -102,7 +122,14 @@ async fn tell(
 
 async fn send(answers: &mpsc::Sender<Answer>, step: sync_response::Step) -> Result<(), Status> {
     let answer = wire::SyncResponse { step: Some(step) };
-    answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the adapter went away"))
+    match answers.send_timeout(Ok(answer), STALL_TIMEOUT).await {
+        Ok(()) => Ok(()),
+        Err(SendTimeoutError::Closed(_)) => Err(Status::cancelled("the adapter went away")),
+        Err(SendTimeoutError::Timeout(_)) => {
+            metrics::counter!("weft_registry_stalled_streams_total").increment(1);
+            Err(Status::deadline_exceeded("the adapter does not read its answers"))
+        }
+    }
 }
 
 /// What to answer to one step.
@@ -185,5 +212,19 @@ fn status_of(error: &SessionError) -> Status {
     match error {
         SessionError::Superseded => superseded(),
         SessionError::Step(error) => Status::failed_precondition(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adapter_that_does_not_read_its_answers_is_given_up() {
+        let (answers, receiver) = mpsc::channel(1);
+        send(&answers, ack_of(1)).await.unwrap();
+        assert_eq!(send(&answers, ack_of(2)).await.unwrap_err().code(), Code::DeadlineExceeded);
+        drop(receiver);
+        assert_eq!(send(&answers, ack_of(3)).await.unwrap_err().code(), Code::Cancelled);
     }
 }

@@ -31,12 +31,8 @@ fn kind(word: &str) -> Kind {
 }
 
 fn resource(name: &str, version: u64) -> Arc<Resource> {
-    Arc::new(Resource {
-        name: name.into(),
-        version,
-        bytes: version.to_string().into(),
-        documents: Arc::from([Arc::from(format!("VirtualService/default/{name}"))]),
-    })
+    let documents = Arc::from([Arc::from(format!("VirtualService/default/{name}"))]);
+    Arc::new(Resource::new(Kind::Cluster, name.into(), version, version.to_string().into(), documents))
 }
 
 /// A response as text: `clusters a=1 -b`.
@@ -347,8 +343,8 @@ fn a_client_that_comes_back_is_sent_only_what_it_missed() {
 fn a_large_delta_is_split_so_that_a_grpc_client_can_take_it() {
     let mut world = ResourceSet::default();
     for i in 0..5 {
-        let bytes = vec![0; RESPONSE_BYTES_MAX / 2].into();
-        let big = Resource { name: format!("c{i}").into(), version: 1, bytes, documents: Arc::from([]) };
+        let message = vec![0; RESPONSE_BYTES_MAX / 2];
+        let big = Resource::new(Kind::Cluster, format!("c{i}").into(), 1, message, Arc::from([]));
         world.insert(Kind::Cluster, Arc::new(big));
     }
     let mut session = Session::new(Protocol::Delta, Arc::new(world), 1);

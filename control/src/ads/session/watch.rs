@@ -101,6 +101,10 @@ impl Watch {
         self.acked
     }
 
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// Whether the client has every addition and change of the newest world.
     pub(super) fn is_added(&self) -> bool {
         self.in_flight.is_none() && !self.dirty

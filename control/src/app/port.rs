@@ -1,0 +1,46 @@
+//! The port for proxies and adapters: discovery and the registry over plaintext HTTP/2, with limits on who connects and on
+//! how long a dead peer is believed to be alive.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Server;
+
+use crate::{
+    ads::AdsServer,
+    peer::Peer,
+    registry::{Registry, server::RegistryService},
+};
+
+/// How often an idle peer is asked whether it is still there.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long it may take to answer.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 streams of one connection; a proxy needs one for each of its services.
+const STREAMS_MAX: u32 = 1024;
+
+/// Serves the connections that come in, until `stop`. `streams` waits for the streams of adapters.
+pub async fn serve<T>(
+    incoming: impl Stream<Item = io::Result<Peer<T>>>,
+    ads: AdsServer,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    streams: TaskTracker,
+) where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(ads)
+        .add_service(RegistryService::server(registry, stop.clone(), streams));
+    if let Err(error) = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
+        tracing::error!(%error, "the xds port failed");
+    }
+}
+
+#[cfg(test)]
+mod tests;
