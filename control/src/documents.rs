@@ -21,6 +21,7 @@ mod destination_rule;
 mod duration;
 mod gateway;
 pub mod hosts;
+mod kind;
 mod load_balancer;
 mod outlier;
 mod problem;
@@ -47,7 +48,7 @@ pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry}
 pub use set::DocumentSet;
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
-pub use values::{HeaderChanges, HeaderOperations, StringMatch};
+pub use values::{HeaderChanges, HeaderOperations, PathMatch, StringMatch};
 pub use virtual_service::{
     Destination, DirectResponse, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Redirect, Retries, Rewrite,
     VirtualService,
@@ -215,17 +216,17 @@ fn parse_one(
     let api_version = object.required("apiVersion", report);
     let kind = object.required("kind", report);
     let (api_version, kind) = (api_version?.located(report)?, kind?.located(report)?);
-    let read = reader_of(&api_version, &kind, report)?;
+    let kind = kind::find(&api_version, &kind, report)?;
     let metadata = object.required("metadata", report);
     let metadata = metadata.and_then(|at| metadata_of(&at, report));
-    let spec = object.required("spec", report).and_then(|at| read.1(&at, report));
+    let spec = object.required("spec", report).and_then(|at| (kind.read)(&at, report));
     // Kubernetes writes it, and so it comes back with every exported document.
     object.field("status", report);
     object.finish(report);
     let Metadata { name, namespace, created_at_seconds } = metadata?;
-    report.set_document(key(read.0, &namespace, &name.text));
+    report.set_document(key(kind.key, &namespace, &name.text));
     let document = Document {
-        kind: read.0,
+        kind: kind.key,
         namespace,
         name: name.text,
         yaml: text.into(),
@@ -244,44 +245,6 @@ fn plain_message(error: &serde_saphyr::Error) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.trim_start_matches("error: ");
     line.split(" at line ").next().unwrap_or(line).to_owned()
-}
-
-type ReadSpec = fn(&At<'_>, &mut Report) -> Option<DocumentSpec>;
-
-const KINDS: [(&str, ReadSpec); 4] = [
-    ("VirtualService", |at, report| virtual_service::read(at, report).map(DocumentSpec::VirtualService)),
-    ("DestinationRule", |at, report| {
-        destination_rule::read(at, report).map(Box::new).map(DocumentSpec::DestinationRule)
-    }),
-    ("ServiceEntry", |at, report| service_entry::read(at, report).map(DocumentSpec::ServiceEntry)),
-    ("Gateway", |at, report| gateway::read(at, report).map(DocumentSpec::Gateway)),
-];
-
-const GROUP: &str = "networking.istio.io";
-
-fn reader_of(
-    api_version: &Located,
-    kind: &Located,
-    report: &mut Report,
-) -> Option<&'static (&'static str, ReadSpec)> {
-    let (group, version) = api_version.text.split_once('/').unwrap_or(("", &api_version.text));
-    let names = KINDS.map(|(name, _)| name);
-    if group != GROUP {
-        let message = format!("kind {} {} is not supported", api_version.text, kind.text);
-        report.error(kind.place, "kind", message, format!("{GROUP}/v1 {} are", names.join(", ")));
-        return None;
-    }
-    if !matches!(version, "v1" | "v1beta1" | "v1alpha3") {
-        let message = format!("version {version:?} is not known");
-        report.error(api_version.place, "apiVersion", message, "v1, v1beta1 or v1alpha3");
-        return None;
-    }
-    let found = KINDS.iter().find(|(name, _)| *name == &*kind.text);
-    if found.is_none() {
-        let hint = reader::nearest(&kind.text, &names);
-        report.error(kind.place, "kind", format!("kind {} is not supported", kind.text), hint);
-    }
-    found
 }
 
 struct Metadata {

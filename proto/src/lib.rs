@@ -5,6 +5,7 @@
 
 pub use envoy_types::pb as xds;
 
+pub mod document;
 pub mod node;
 
 /// Adapter to control plane: services, endpoints and documents.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use weft_proto::registry::v1 as proto;
+use weft_proto::{document::kind_in_keys, registry::v1 as proto};
 
 use super::format::{Document, EndpointSpec, Header, ServiceEntrySpec, ServiceSpec, WorkloadEntrySpec};
 
@@ -121,7 +121,7 @@ fn entry(file: &Arc<str>, chunk: Chunk<'_>) -> Result<Entry, Problem> {
             name: header.metadata.name,
             labels: BTreeMap::new(),
             object: Object::Document {
-                kind: header.kind,
+                kind: kind_in_keys(&header.api_version, &header.kind),
                 document: proto::Document {
                     yaml: chunk.text.to_owned(),
                     origin: file.to_string(),

@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     documents::{
-        HashKey, HeaderOperations, HttpPool, LoadBalancer, OutlierDetection, RetryBudget, StringMatch,
-        TcpPool, Warmup,
+        HashKey, HeaderOperations, HttpPool, LoadBalancer, OutlierDetection, PathMatch, RetryBudget,
+        StringMatch, TcpPool, Warmup,
     },
     model::{Health, Locality},
 };
@@ -104,7 +104,7 @@ pub(crate) struct Route {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Match {
     /// None is every path.
-    pub(crate) path: Option<StringMatch>,
+    pub(crate) path: Option<PathMatch>,
     pub(crate) ignore_case: bool,
     pub(crate) headers: Vec<HeaderMatch>,
     pub(crate) query: Vec<(Arc<str>, Option<StringMatch>)>,

@@ -11,8 +11,8 @@ use super::{
     services::{self, Services},
 };
 use crate::documents::{
-    Destination, Document, HashKey, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Retries, StringMatch,
-    VirtualService, gateway_name, hosts::Hosts,
+    Destination, Document, HashKey, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, PathMatch, Retries,
+    StringMatch, VirtualService, gateway_name, hosts::Hosts,
 };
 
 /// What is safe to repeat whatever the request: none of these can have reached the service.
@@ -164,7 +164,7 @@ fn matches(found: &HttpMatch) -> Match {
     };
     push(&found.headers, false);
     push(&found.without_headers, true);
-    let everything = |path: &StringMatch| matches!(path, StringMatch::Prefix(prefix) if &**prefix == "/");
+    let everything = |path: &PathMatch| matches!(path, PathMatch::Prefix(prefix) if &**prefix == "/");
     Match {
         path: found.uri.clone().filter(|path| !everything(path)),
         ignore_case: found.ignore_uri_case && found.uri.is_some(),

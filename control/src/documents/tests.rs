@@ -38,7 +38,7 @@ fn what_is_no_document_is_refused() {
     );
     check_text(
         "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",
-        "f.yaml:1:13: error: apiVersion: version \"v2\" is not known (v1, v1beta1 or v1alpha3)",
+        "f.yaml:1:13: error: apiVersion: version \"v2\" is not known (known are v1, v1beta1, v1alpha3)",
     );
     check_text(
         "apiVersion: networking.istio.io/v1\nkind: VirtualServce",

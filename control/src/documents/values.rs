@@ -18,6 +18,29 @@ pub enum StringMatch {
     Regex(Arc<str>),
 }
 
+/// How a path is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(Arc<str>),
+    /// Its beginning.
+    Prefix(Arc<str>),
+    /// Its beginning in whole segments: `/a` takes `/a` and `/a/b`, but not `/ab`. Begins with a slash and ends without.
+    Segments(Arc<str>),
+    /// A regular expression on the whole path, RE2 syntax.
+    Regex(Arc<str>),
+}
+
+impl From<StringMatch> for PathMatch {
+    fn from(text: StringMatch) -> Self {
+        match text {
+            StringMatch::Exact(text) => Self::Exact(text),
+            StringMatch::Prefix(text) => Self::Prefix(text),
+            StringMatch::Regex(text) => Self::Regex(text),
+        }
+    }
+}
+
 /// Changes of request and response headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HeaderOperations {

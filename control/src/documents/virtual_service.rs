@@ -6,7 +6,7 @@ use super::{
     problem::Report,
     reader::{At, Located},
     tree::Place,
-    values::{self, HeaderOperations, StringMatch},
+    values::{self, HeaderOperations, PathMatch, StringMatch},
 };
 
 mod action;
@@ -64,7 +64,7 @@ pub struct HttpMatch {
     /// Name, appended to the route's.
     pub name: Arc<str>,
     /// Path.
-    pub uri: Option<StringMatch>,
+    pub uri: Option<PathMatch>,
     /// Whether the path's case does not matter (not with a regex).
     pub ignore_uri_case: bool,
     /// Scheme.

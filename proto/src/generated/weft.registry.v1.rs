@@ -415,7 +415,7 @@ pub struct Locality {
 /// Name of a document.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DocumentKey {
-    /// Kind: "VirtualService".
+    /// Kind: "VirtualService"; "Gateway.gateway.networking.k8s.io" for the Gateway that is not Istio's.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// Namespace.

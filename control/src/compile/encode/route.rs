@@ -34,7 +34,7 @@ use crate::{
     compile::ir::{
         Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, RouteConfig, VirtualHost, Weighted,
     },
-    documents::{HashKey, HeaderChanges, StringMatch},
+    documents::{HashKey, HeaderChanges, PathMatch, StringMatch},
 };
 
 /// A route table.
@@ -106,9 +106,10 @@ fn removed(changes: &HeaderChanges) -> Vec<String> {
 fn route_match(found: &Match) -> RouteMatch {
     let path = match &found.path {
         None => PathSpecifier::Prefix("/".to_owned()),
-        Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.to_string()),
-        Some(StringMatch::Prefix(path)) => PathSpecifier::Prefix(path.to_string()),
-        Some(StringMatch::Regex(regex)) => PathSpecifier::SafeRegex(self::regex(regex)),
+        Some(PathMatch::Exact(path)) => PathSpecifier::Path(path.to_string()),
+        Some(PathMatch::Prefix(path)) => PathSpecifier::Prefix(path.to_string()),
+        Some(PathMatch::Segments(path)) => PathSpecifier::PathSeparatedPrefix(path.to_string()),
+        Some(PathMatch::Regex(regex)) => PathSpecifier::SafeRegex(self::regex(regex)),
     };
     let parameter = |(name, value): &(Arc<str>, Option<StringMatch>)| QueryParameterMatcher {
         name: name.to_string(),
@@ -117,7 +118,7 @@ fn route_match(found: &Match) -> RouteMatch {
             None => QueryParameterMatchSpecifier::PresentMatch(true),
         }),
     };
-    let case_matters = !found.ignore_case || matches!(found.path, Some(StringMatch::Regex(_)));
+    let case_matters = !found.ignore_case || matches!(found.path, Some(PathMatch::Regex(_)));
     RouteMatch {
         path_specifier: Some(path),
         case_sensitive: flag(case_matters),

@@ -6,7 +6,7 @@ use super::{HttpAction, HttpMatch, HttpRoute, action};
 use crate::documents::{
     problem::Report,
     reader::{At, Object},
-    values::{self, StringMatch},
+    values::{self, PathMatch, StringMatch},
 };
 
 pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<HttpRoute> {
@@ -54,7 +54,7 @@ fn http_match(at: &At<'_>, report: &mut Report) -> Option<HttpMatch> {
         let at = object.field(name, report)?;
         values::string_match(&at, report)
     };
-    let uri = one("uri", report);
+    let uri = one("uri", report).map(PathMatch::from);
     let scheme = one("scheme", report);
     let method = one("method", report);
     let authority = one("authority", report);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::Deserialize;
-use weft_proto::registry::v1 as wire;
+use weft_proto::{document::kind_in_keys, registry::v1 as wire};
 
 use super::{
     BadFact, DOCUMENT_BYTES_MAX, DocumentFact, DocumentText, EndpointFact, Gone, LABELS_MAX, NAME_BYTES_MAX,
@@ -171,6 +171,8 @@ fn endpoint(speaker: &Speaker, found: wire::Endpoint) -> Result<EndpointFact, Ba
 /// What names a document; the rest of its text is the business of `documents`.
 #[derive(Deserialize)]
 struct Head {
+    #[serde(default, rename = "apiVersion")]
+    api_version: String,
     kind: String,
     metadata: HeadMetadata,
 }
@@ -191,7 +193,7 @@ fn document(found: wire::Document) -> Result<DocumentFact, BadFact> {
     let head: Head = serde_saphyr::from_str(&found.yaml)
         .map_err(|error| bad(at(), format!("kind and metadata.name cannot be read: {error}")))?;
     let namespace = namespace_or_default(&head.metadata.namespace);
-    let key = DocumentKey::new(&head.kind, namespace, &head.metadata.name);
+    let key = DocumentKey::new(&kind_in_keys(&head.api_version, &head.kind), namespace, &head.metadata.name);
     let line = found.line.max(1);
     let (_, problems) = documents::parse(&found.yaml, &found.origin, line);
     let complaint = problems.iter().find(|problem| problem.severity == Severity::Error);
