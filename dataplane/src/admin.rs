@@ -120,16 +120,14 @@ impl Admin {
     fn metrics(&self) -> String {
         let mut out = self.recorder.render();
         self.shared.traffic.render(&mut out);
-        let own = [
-            ("weft_downstream_connections", "gauge", self.shared.connections.load(Relaxed) as u64),
-            (
-                "weft_downstream_connections_refused_total",
-                "counter",
-                self.shared.connections_refused.load(Relaxed),
-            ),
-        ];
-        for (name, kind, value) in own {
-            out.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
+        let open = self.shared.connections.load(Relaxed);
+        out.push_str(&format!(
+            "# TYPE weft_downstream_connections gauge\nweft_downstream_connections {open}\n"
+        ));
+        let name = "weft_downstream_connections_refused_total";
+        out.push_str(&format!("# TYPE {name} counter\n"));
+        for (reason, count) in self.shared.refused.all() {
+            out.push_str(&format!("{name}{{reason=\"{reason}\"}} {count}\n"));
         }
         out
     }

@@ -1,51 +1,49 @@
-//! The listeners of one worker: accepts connections, tells what they speak, and lets old ones finish when something changes.
+//! The listeners of one worker: accepts connections, gives each to its filter chain, and lets old ones finish when
+//! something changes.
 
 pub mod bind;
+pub mod chains;
+mod inspect;
+mod serve;
 
 use std::{collections::HashMap, io, rc::Rc, sync::Arc, time::Duration};
 
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::{
-    request,
     router::Router,
-    spec::{self, HttpListener, ListenerProtocol, RouteSource, Spec},
-    stream::{Ends, Spoken, Stream},
-    tcp,
-    worker::{ConnectionSlot, LocalExecutor, Worker},
+    spec::{self, Chain, Direction, HttpListener, ListenerProtocol, RouteSource, Spec},
+    stream::{Ends, Stream},
+    worker::{ConnectionSlot, Worker},
 };
+use chains::Facts;
+use inspect::{Unclear, inspect};
+use serve::serve;
 
 /// Pause after an accept that failed for want of something (files, memory), which a retry at once would not find.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Streams that a peer may reset before we answered before its connection is closed (CVE-2023-44487).
-const H2_PENDING_RESETS_MAX: usize = 64;
-/// Resets of our own making that a peer may provoke.
-const H2_LOCAL_RESETS_MAX: usize = 1024;
-/// hyper keeps header fields on the stack up to this many.
-const HEADERS_ON_STACK: usize = 100;
-/// hyper's least read buffer.
-const READ_BUFFER_MIN: usize = 8192;
-
-/// What connections of one listener need; a changed listener gets a new one and the old one drains.
+/// What connections of one filter chain need; a changed chain gets a new one and the old one drains.
 pub struct Serving {
     /// The worker.
     pub worker: Rc<Worker>,
-    /// The listener, as given.
-    pub spec: Arc<spec::Listener>,
+    /// The chain, as given.
+    pub chain: Arc<Chain>,
+    /// Direction of its listener.
+    pub direction: Direction,
     /// Its route table when that is inline.
     pub inline: Option<Rc<Router>>,
     /// The ends of the connection that is served.
     pub ends: Ends,
     drain: CancellationToken,
+}
+
+/// What one listener does with a new connection.
+struct Door {
+    spec: Arc<spec::Listener>,
+    /// One for each of its chains.
+    chains: Vec<Rc<Serving>>,
 }
 
 /// The listeners of a worker, by name.
@@ -55,7 +53,7 @@ pub struct Listeners {
 }
 
 struct Running {
-    serving: tokio::sync::watch::Sender<Rc<Serving>>,
+    door: tokio::sync::watch::Sender<Rc<Door>>,
     stop: CancellationToken,
 }
 
@@ -63,31 +61,33 @@ impl Listeners {
     /// Starts, changes and removes listeners as `spec` says. What cannot be bound is tried again with the next call.
     pub fn apply(&mut self, worker: &Rc<Worker>, spec: &Spec) {
         self.running.retain(|name, running| {
-            let old = running.serving.borrow();
+            let old = running.door.borrow();
             let kept = spec.listeners.get(name).is_some_and(|new| new.address == old.spec.address);
             if !kept {
                 running.stop.cancel();
-                old.drain.cancel();
+                old.drain();
                 bind::forget(&worker.shared, name);
             }
             kept
         });
         for (name, listener) in &spec.listeners {
             if let Some(running) = self.running.get(name) {
-                let old = running.serving.borrow().clone();
+                let old = running.door.borrow().clone();
                 if !Arc::ptr_eq(&old.spec, listener) {
-                    running.serving.send_replace(Serving::new(worker, listener));
-                    old.drain.cancel();
+                    let new = Rc::new(Door::new(worker, listener, Some(&old)));
+                    running.door.send_replace(new.clone());
+                    old.drain_all_but(&new);
                 }
                 continue;
             }
             match bind::bind(&worker.shared, listener) {
                 Ok(socket) => {
                     info!(listener = %name, "listening");
-                    let (serving, current) = tokio::sync::watch::channel(Serving::new(worker, listener));
+                    let door = Rc::new(Door::new(worker, listener, None));
+                    let (door, current) = tokio::sync::watch::channel(door);
                     let stop = CancellationToken::new();
-                    worker.tasks.spawn_local(accept(socket, current, stop.clone()));
-                    self.running.insert(name.clone(), Running { serving, stop });
+                    worker.tasks.spawn_local(accept(worker.clone(), socket, current, stop.clone()));
+                    self.running.insert(name.clone(), Running { door, stop });
                 }
                 Err(error) => {
                     warn!(listener = %name, address = ?listener.address, %error, "cannot listen; trying again");
@@ -100,15 +100,63 @@ impl Listeners {
     pub fn drain(&mut self) {
         for (_, running) in self.running.drain() {
             running.stop.cancel();
-            running.serving.borrow().drain.cancel();
+            running.door.borrow().drain();
         }
+    }
+}
+
+impl Door {
+    /// A chain that is as it was keeps its connections.
+    fn new(worker: &Rc<Worker>, spec: &Arc<spec::Listener>, previous: Option<&Self>) -> Self {
+        let before = previous.filter(|previous| previous.spec.direction == spec.direction);
+        let before: HashMap<[u8; 32], &Rc<Serving>> =
+            before.iter().flat_map(|door| &door.chains).map(|chain| (chain.chain.digest, chain)).collect();
+        let chain = |chain: &Arc<Chain>| match before.get(&chain.digest) {
+            Some(before) => Rc::clone(before),
+            None => Serving::new(worker, chain, spec.direction),
+        };
+        Self { spec: spec.clone(), chains: spec.chains.all().iter().map(chain).collect() }
+    }
+
+    fn drain(&self) {
+        self.chains.iter().for_each(|chain| chain.drain.cancel());
+    }
+
+    fn drain_all_but(&self, kept: &Self) {
+        let gone = |chain: &&Rc<Serving>| !kept.chains.iter().any(|kept| Rc::ptr_eq(kept, chain));
+        self.chains.iter().filter(gone).for_each(|chain| chain.drain.cancel());
+    }
+
+    /// The chain of every connection, where nothing needs to be known of one.
+    fn only(&self) -> Option<&Rc<Serving>> {
+        let needless = !self.spec.inspection.reads() && self.spec.chains.only().is_some();
+        self.chains.first().filter(|_| needless)
+    }
+
+    /// Finds out what a connection is, and serves it with the chain for such; none for it closes it.
+    async fn enter(&self, mut stream: Stream, worker: &Worker) {
+        let mut ends = stream.ends();
+        if self.spec.original_destination {
+            ends.local = stream.original_destination().or(ends.local);
+        }
+        let refused = &worker.shared.refused;
+        let mut facts = Facts { destination: ends.local, source: ends.remote, ..Facts::default() };
+        if self.spec.inspection.reads() {
+            match inspect(&mut stream, &self.spec.inspection, &mut facts).await {
+                Ok(()) => {}
+                Err(Unclear::Timeout) => return refused.silent.count(),
+                Err(Unclear::Broken) => return refused.unreadable.count(),
+            }
+        }
+        let Some(chosen) = self.spec.chains.choose(&facts) else { return refused.no_chain.count() };
+        serve(stream, self.chains[chosen].of(ends)).await;
     }
 }
 
 impl Serving {
     /// Time without a byte on a stream, where the route says nothing; zero is no limit.
     pub fn stream_idle_timeout(&self) -> Duration {
-        match &self.spec.protocol {
+        match &self.chain.protocol {
             ListenerProtocol::Http(http) => http.stream_idle_timeout,
             ListenerProtocol::Tcp(_) => Duration::ZERO,
         }
@@ -116,40 +164,41 @@ impl Serving {
 
     /// Whether doubled slashes in paths become one.
     pub fn merge_slashes(&self) -> bool {
-        matches!(&self.spec.protocol, ListenerProtocol::Http(http) if http.merge_slashes)
+        matches!(&self.chain.protocol, ListenerProtocol::Http(http) if http.merge_slashes)
     }
 
     /// Protocol upgrades allowed on every route.
     pub fn upgrades(&self) -> &[String] {
-        match &self.spec.protocol {
+        match &self.chain.protocol {
             ListenerProtocol::Http(http) => &http.upgrades,
             ListenerProtocol::Tcp(_) => &[],
         }
     }
 
-    fn new(worker: &Rc<Worker>, spec: &Arc<spec::Listener>) -> Rc<Self> {
-        let inline = match &spec.protocol {
+    fn new(worker: &Rc<Worker>, chain: &Arc<Chain>, direction: Direction) -> Rc<Self> {
+        let inline = match &chain.protocol {
             ListenerProtocol::Http(HttpListener { routes: RouteSource::Inline(config), .. }) => {
                 Some(Rc::new(Router::new(config.clone())))
             }
             _ => None,
         };
-        let (worker, spec, drain) = (worker.clone(), spec.clone(), CancellationToken::new());
-        Rc::new(Self { worker, spec, inline, ends: Ends::default(), drain })
+        let (worker, chain, drain) = (worker.clone(), chain.clone(), CancellationToken::new());
+        Rc::new(Self { worker, chain, direction, inline, ends: Ends::default(), drain })
     }
 
     /// The same for one connection.
-    fn of(&self, stream: &Stream) -> Rc<Self> {
-        let Self { worker, spec, inline, drain, .. } = self;
-        let (worker, spec, inline) = (worker.clone(), spec.clone(), inline.clone());
-        Rc::new(Self { worker, spec, inline, ends: stream.ends(), drain: drain.clone() })
+    fn of(&self, ends: Ends) -> Rc<Self> {
+        let Self { worker, chain, direction, inline, drain, .. } = self;
+        let (worker, chain, inline) = (worker.clone(), chain.clone(), inline.clone());
+        Rc::new(Self { worker, chain, direction: *direction, inline, ends, drain: drain.clone() })
     }
 }
 
 /// Accepts until stopped, whatever an accept answers.
 async fn accept(
+    worker: Rc<Worker>,
     socket: bind::Socket,
-    serving: tokio::sync::watch::Receiver<Rc<Serving>>,
+    door: tokio::sync::watch::Receiver<Rc<Door>>,
     stop: CancellationToken,
 ) {
     loop {
@@ -167,13 +216,21 @@ async fn accept(
                 continue;
             }
         };
-        let serving = serving.borrow().clone();
+        let door = door.borrow().clone();
         // Over the limit the connection is closed at once: a caller that is refused quickly can go elsewhere.
-        let Some(slot) = ConnectionSlot::take(&serving.worker.shared) else { continue };
-        let tasks = serving.worker.tasks.clone();
-        tasks.spawn_local(async move {
+        let Some(slot) = ConnectionSlot::take(&worker.shared) else { continue };
+        if let Some(serving) = door.only().filter(|_| !door.spec.original_destination) {
+            let serving = serving.of(stream.ends());
+            worker.tasks.spawn_local(async move {
+                let _slot = slot;
+                serve(stream, serving).await;
+            });
+            continue;
+        }
+        let here = worker.clone();
+        worker.tasks.spawn_local(async move {
             let _slot = slot;
-            serve(stream, serving).await;
+            door.enter(stream, &here).await;
         });
     }
 }
@@ -182,68 +239,4 @@ async fn accept(
 fn passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut)
-}
-
-async fn serve(mut stream: Stream, serving: Rc<Serving>) {
-    let serving = serving.of(&stream);
-    let spec = serving.spec.clone();
-    let http = match &spec.protocol {
-        ListenerProtocol::Tcp(tcp) => return tcp::relay(stream, &serving, tcp).await,
-        ListenerProtocol::Http(http) => http,
-    };
-    let spoken = tokio::select! {
-        spoken = tokio::time::timeout(spec.idle_timeout, stream.sniff()) => spoken,
-        () = serving.drain.cancelled() => return, // Nothing was asked yet.
-    };
-    let result = match spoken {
-        Ok(Ok(Spoken::Http1)) => Box::pin(serve_http1(stream, &serving, http)).await,
-        Ok(Ok(Spoken::Http2)) => Box::pin(serve_http2(stream, &serving, http)).await,
-        Ok(Err(_)) | Err(_) => return,
-    };
-    if let Err(error) = result {
-        debug!(%error, "downstream connection ended");
-    }
-}
-
-async fn serve_http1(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(serving.spec.idle_timeout)
-        .max_buf_size(http.headers_bytes_max.max(READ_BUFFER_MIN))
-        .pipeline_flush(true)
-        .auto_date_header(false);
-    if http.headers_count_max != HEADERS_ON_STACK {
-        builder.max_headers(http.headers_count_max);
-    }
-    let service = service_fn(|request| request::serve(serving.clone(), request));
-    let mut connection =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    tokio::select! {
-        biased;
-        result = connection.as_mut() => return result,
-        () = serving.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
-}
-
-async fn serve_http2(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(http.h2_concurrent_streams_max)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(http.headers_bytes_max).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(H2_LOCAL_RESETS_MAX)
-        .auto_date_header(false);
-    let service = service_fn(|request| request::serve(serving.clone(), request));
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        biased;
-        result = connection.as_mut() => return result,
-        () = serving.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
 }

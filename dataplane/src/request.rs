@@ -41,7 +41,7 @@ pub async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let grpc =
         request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
-    let mut record = Record::new(&serving.worker, serving.spec.direction, grpc);
+    let mut record = Record::new(&serving.worker, serving.direction, grpc);
     let snapshot = serving.worker.snapshot(); // One view for the whole request.
     Ok(match answer(&serving, &snapshot, request, &mut record).await {
         Ok(Answer::Upstream(response, lease, deadline)) => {
@@ -146,7 +146,7 @@ fn route(
     parts: &http::request::Parts,
     host: &HeaderValue,
 ) -> Option<std::sync::Arc<Route>> {
-    let ListenerProtocol::Http(HttpListener { routes, .. }) = &serving.spec.protocol else { return None };
+    let ListenerProtocol::Http(HttpListener { routes, .. }) = &serving.chain.protocol else { return None };
     let router = match (routes, &serving.inline) {
         (RouteSource::Inline(_), inline) => inline.as_ref()?,
         (RouteSource::Named(name), _) => snapshot.router(name)?,

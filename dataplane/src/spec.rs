@@ -3,6 +3,7 @@
 //! Every value here is immutable once decoded and shared by `Arc`, so an update that leaves a cluster or route table
 //! alone leaves the very same allocation in place (`Arc::ptr_eq` tells "untouched").
 
+mod chain;
 mod cluster;
 mod hash;
 mod health;
@@ -10,6 +11,7 @@ mod tls;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use chain::*;
 pub use cluster::*;
 pub use hash::*;
 pub use health::*;
@@ -17,6 +19,8 @@ pub use tls::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;
+
+use crate::listener::chains::Chains;
 
 /// Everything that the proxy runs at one moment.
 #[derive(Clone, Debug, Default)]
@@ -40,10 +44,13 @@ pub struct Listener {
     pub address: ListenAddress,
     /// Direction as the workload sees it, for metrics' `reporter`.
     pub direction: Direction,
-    /// What to do with a connection.
-    pub protocol: ListenerProtocol,
-    /// Close a connection on which nothing moves for this long (TCP) or that idles between requests (HTTP).
-    pub idle_timeout: Duration,
+    /// What is read of a connection before its chain is chosen.
+    pub inspection: Inspection,
+    /// A connection that a packet filter brought here counts as one to where its client wanted to connect
+    /// (`original_dst`).
+    pub original_destination: bool,
+    /// What to do with a connection, by what it is.
+    pub chains: Chains,
 }
 
 /// Where a listener or endpoint is.

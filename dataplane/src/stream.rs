@@ -1,7 +1,6 @@
 //! A byte stream over TCP, a unix socket or TLS, with bytes in front that were read to tell its protocol.
 
 use std::{
-    future::poll_fn,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -9,6 +8,7 @@ use std::{
 };
 
 use rustls::HandshakeKind;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -19,7 +19,7 @@ use tokio_rustls::TlsStream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Most bytes that one look takes from the socket.
-const PEEK_BYTES: usize = 2048;
+const PEEK_BYTES: usize = 512;
 
 /// One connection, either side.
 #[derive(Debug)]
@@ -89,41 +89,42 @@ impl Stream {
         }
     }
 
+    /// Where the client wanted to connect before a packet filter brought it here (`SO_ORIGINAL_DST`), if that is known.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        let Socket::Tcp(stream) = &self.socket else { return None };
+        let socket = SockRef::from(stream);
+        let found = match stream.local_addr().ok()? {
+            SocketAddr::V4(_) => socket.original_dst_v4(),
+            SocketAddr::V6(_) => socket.original_dst_v6().or_else(|_| socket.original_dst_v4()),
+        };
+        found.ok()?.as_socket()
+    }
+
     /// Waits for more bytes and gives all that came so far; they will be read again. End of stream is an error.
     pub async fn peek(&mut self) -> io::Result<&[u8]> {
-        let Self { socket, front } = self;
-        let mut chunk = [0; PEEK_BYTES];
-        let mut chunk = ReadBuf::new(&mut chunk);
-        poll_fn(|cx| socket.poll_read(cx, &mut chunk)).await?;
-        if chunk.filled().is_empty() {
+        self.front.reserve(PEEK_BYTES);
+        if self.socket.read_buf(&mut self.front).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        front.extend_from_slice(chunk.filled());
-        Ok(front)
+        Ok(&self.front)
     }
 
     /// Reads until it is clear what is spoken; the bytes will be read again. End of stream is an error.
     pub async fn sniff(&mut self) -> io::Result<Spoken> {
-        let mut read = Vec::with_capacity(512);
         loop {
-            if self.read_buf(&mut read).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let shared = read.len().min(PREFACE.len());
-            let spoken = match (read[..shared] == PREFACE[..shared], shared == PREFACE.len()) {
-                (true, true) => Spoken::Http2,
-                (true, false) => continue,
-                (false, _) => Spoken::Http1,
+            let shared = self.front.len().min(PREFACE.len());
+            match (self.front[..shared] == PREFACE[..shared], shared == PREFACE.len()) {
+                (true, true) => return Ok(Spoken::Http2),
+                (true, false) => self.peek().await?,
+                (false, _) => return Ok(Spoken::Http1),
             };
-            self.front = read;
-            return Ok(spoken);
         }
     }
 }
 
-impl Socket {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -146,7 +147,7 @@ impl AsyncRead for Stream {
             }
             return Poll::Ready(Ok(()));
         }
-        self.socket.poll_read(cx, buf)
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 

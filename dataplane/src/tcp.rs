@@ -57,7 +57,7 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
         Ok((stream, opened)) => (Some(stream), "-", Some(opened)),
         Err(fault) => (None, fault.cause.face().flag, None),
     };
-    let labels = labels_tcp(&worker.shared.workload, serving.spec.direction, &target, flag);
+    let labels = labels_tcp(&worker.shared.workload, serving.direction, &target, flag);
     let series = worker.series.traffic().series(labels);
     series.tcp_opened.fetch_add(1, Relaxed);
     if let Some(upstream) = upstream {
@@ -72,7 +72,7 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
                     sent.set(down);
                 }
             }
-            () = idle(&moved, serving.spec.idle_timeout) => {}
+            () = idle(&moved, serving.chain.idle_timeout) => {}
         }
         series.tcp_received.fetch_add(received.get(), Relaxed);
         series.tcp_sent.fetch_add(sent.get(), Relaxed);

@@ -68,12 +68,45 @@ pub struct Shared {
     pub bound: watch::Sender<BTreeMap<Arc<str>, Bound>>,
     /// Open downstream connections.
     pub connections: AtomicUsize,
-    /// Connections refused because `connections_max` was reached.
-    pub connections_refused: AtomicU64,
+    /// Connections refused, by the reason.
+    pub refused: Refused,
     /// Woken when the health of an endpoint should be looked at.
     pub look: Arc<Notify>,
     /// Counters of clusters, while any worker uses them.
     clusters: Mutex<HashMap<Arc<str>, Weak<Counters>>>,
+}
+
+/// Downstream connections that were closed before anything of theirs was served.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// `connections_max` was reached.
+    pub limit: Tally,
+    /// The client did not say in time what the choice of a filter chain needs.
+    pub silent: Tally,
+    /// It closed before, or what it said is broken TLS.
+    pub unreadable: Tally,
+    /// No filter chain is for such connections.
+    pub no_chain: Tally,
+}
+
+impl Refused {
+    /// Each counter with its word in `weft_downstream_connections_refused_total`.
+    pub fn all(&self) -> [(&'static str, u64); 4] {
+        let Self { limit, silent, unreadable, no_chain } = self;
+        [("limit", limit), ("silent", silent), ("unreadable", unreadable), ("no_chain", no_chain)]
+            .map(|(word, tally)| (word, tally.0.load(Relaxed)))
+    }
+}
+
+/// A counter.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicU64);
+
+impl Tally {
+    /// Counts one.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
 }
 
 impl Shared {
@@ -94,7 +127,7 @@ impl Shared {
             traffic: Traffic::default(),
             bound: watch::Sender::default(),
             connections: AtomicUsize::new(0),
-            connections_refused: AtomicU64::new(0),
+            refused: Refused::default(),
             look: Arc::default(),
             clusters: Mutex::default(),
         }
@@ -246,7 +279,7 @@ impl ConnectionSlot {
     pub fn take(shared: &Arc<Shared>) -> Option<Self> {
         if shared.connections.fetch_add(1, Relaxed) >= shared.limits.connections_max {
             shared.connections.fetch_sub(1, Relaxed);
-            shared.connections_refused.fetch_add(1, Relaxed);
+            shared.refused.limit.count();
             return None;
         }
         Some(Self(shared.clone()))

@@ -1,12 +1,15 @@
 //! What compile decides, as plain ordered values: what is equal here is equal on the wire, and hashes alike. `encode`
 //! turns it into protobuf, whose maps have no order.
 
+mod listener;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
+
+pub(crate) use listener::*;
 
 use crate::{
     documents::{
@@ -162,31 +165,6 @@ pub(crate) struct Redirect {
     pub(crate) scheme: Option<Arc<str>>,
     pub(crate) port: Option<u16>,
     pub(crate) code: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Listener {
-    pub(crate) name: Arc<str>,
-    pub(crate) bind: SocketAddr,
-    pub(crate) direction: Direction,
-    pub(crate) serves: Serves,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Direction {
-    Inbound,
-    Outbound,
-    Gateway,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Serves {
-    /// HTTP, routed by a named table.
-    Named(Arc<str>),
-    /// HTTP, routed by a table of its own.
-    Inline(RouteConfig),
-    /// Bytes.
-    Tcp { cluster: Arc<str>, idle_timeout: Option<Duration> },
 }
 
 impl RouteConfig {

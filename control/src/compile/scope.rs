@@ -12,7 +12,7 @@ use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
 use super::{
     World, encode,
     ir::{
-        Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, RouteConfig, Serves,
+        Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, RouteConfig, Serves, Tcp,
         VirtualHost, version,
     },
     routes::{self, View},
@@ -61,7 +61,7 @@ impl Scope<'_> {
         let table = world.tables.by_host(namespace, &world.services, &world.hosts);
         self.set.insert(Kind::Routes, table);
         let serves = Serves::Named(OUTBOUND_HTTP.into());
-        let listener = Listener { name: OUTBOUND_HTTP.into(), bind, direction: Direction::Outbound, serves };
+        let listener = Listener::plain(OUTBOUND_HTTP.into(), bind, Direction::Outbound, serves);
         self.listener(&listener, Vec::new());
         for (kind, resource) in world.compiled.values().flat_map(|compiled| compiled.resources()) {
             self.set.insert(kind, resource.clone());
@@ -88,10 +88,10 @@ impl Scope<'_> {
             self.clusters.extend(table.clusters.iter().cloned());
             Serves::Named(name)
         } else {
-            Serves::Tcp { cluster: name, idle_timeout: self.world.tcp_idle_timeout(&key) }
+            Serves::Tcp(Tcp::to(name, self.world.tcp_idle_timeout(&key)))
         };
         let name = format!("upstream|{}", upstream.bind).into();
-        let listener = Listener { name, bind: upstream.bind, direction: Direction::Outbound, serves };
+        let listener = Listener::plain(name, upstream.bind, Direction::Outbound, serves);
         self.listener(&listener, Vec::new());
     }
 
@@ -145,11 +145,11 @@ impl Scope<'_> {
         };
         self.set.insert(Kind::Cluster, services::cluster_resource(&cluster, Arc::new([])));
         let serves = match http {
-            None => Serves::Tcp { cluster: name, idle_timeout: None },
+            None => Serves::Tcp(Tcp::to(name, None)),
             Some(_) => Serves::Inline(inbound_table(name)),
         };
         let name = format!("inbound|{}", inbound.bind).into();
-        let listener = Listener { name, bind: inbound.bind, direction: Direction::Inbound, serves };
+        let listener = Listener::plain(name, inbound.bind, Direction::Inbound, serves);
         self.listener(&listener, Vec::new());
     }
 
@@ -169,7 +169,7 @@ impl Scope<'_> {
             self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
             let bind = SocketAddr::new(ip, self.node.gateway_ports.get(&port).copied().unwrap_or(port));
             let serves = Serves::Named(name.clone());
-            self.listener(&Listener { name, bind, direction: Direction::Gateway, serves }, documents);
+            self.listener(&Listener::plain(name, bind, Direction::Gateway, serves), documents);
         }
     }
 

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     cluster::{dns, vital::Vitals},
     spec::{
-        Cluster, Discovery, EndpointSet, ListenAddress, Listener, ListenerProtocol, RouteAction, RouteConfig,
-        RouteSource, Spec, WeightedCluster,
+        Chain, Cluster, Discovery, EndpointSet, ListenAddress, Listener, ListenerProtocol, RouteAction,
+        RouteConfig, RouteSource, Spec, WeightedCluster,
     },
     worker::Shared,
 };
@@ -51,19 +51,29 @@ fn listener(of: &Listener) -> Value {
         ListenAddress::Tcp(address) => address.to_string(),
         ListenAddress::Unix(path) => path.display().to_string(),
     };
-    let direction = format!("{:?}", of.direction).to_lowercase();
-    match &of.protocol {
+    let chains: Vec<_> = of.chains.all().iter().map(|of| chain(of)).collect();
+    json!({
+        "address": address,
+        "direction": format!("{:?}", of.direction).to_lowercase(),
+        "inspection": format!("{:?}", of.inspection),
+        "chains": chains,
+    })
+}
+
+fn chain(of: &Chain) -> Value {
+    let mut shown = match &of.protocol {
         ListenerProtocol::Http(http) => json!({
-            "address": address, "direction": direction, "protocol": "http",
+            "protocol": "http",
             "routes": match &http.routes {
                 RouteSource::Named(name) => json!(&**name),
                 RouteSource::Inline(table) => routes(table),
             },
         }),
-        ListenerProtocol::Tcp(tcp) => json!({
-            "address": address, "direction": direction, "protocol": "tcp", "clusters": weighted(&tcp.clusters),
-        }),
-    }
+        ListenerProtocol::Tcp(tcp) => json!({ "protocol": "tcp", "clusters": weighted(&tcp.clusters) }),
+    };
+    shown["match"] = json!(format!("{:?}", of.matches));
+    shown["tls"] = json!(of.tls.is_some());
+    shown
 }
 
 fn routes(of: &RouteConfig) -> Value {

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    listener::chains::Chains,
     spec::*,
     stream::{Spoken, Stream},
 };
@@ -130,7 +131,9 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
         name: "l".into(),
         address: ListenAddress::Tcp(([127, 0, 0, 1], 0).into()),
         direction: Direction::Outbound,
-        protocol: ListenerProtocol::Http(HttpListener {
+        inspection: Inspection::default(),
+        original_destination: false,
+        chains: chains(ListenerProtocol::Http(HttpListener {
             stat_prefix: "l".into(),
             routes: RouteSource::Named("t".into()),
             filters: Vec::new(),
@@ -141,8 +144,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
             h2_concurrent_streams_max: 100,
             merge_slashes: true,
             upgrades: Vec::new(),
-        }),
-        idle_timeout: Duration::from_secs(60),
+        })),
     };
     Spec {
         listeners: BTreeMap::from([(listener.name.clone(), Arc::new(listener))]),
@@ -150,6 +152,15 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
         clusters: BTreeMap::from([("c".into(), Arc::new(cluster))]),
         endpoints: BTreeMap::from([("c".into(), endpoints)]),
     }
+}
+
+fn chain(protocol: ListenerProtocol) -> Chain {
+    let (matches, idle_timeout) = (ChainMatch::default(), Duration::from_secs(60));
+    Chain { name: "".into(), matches, tls: None, protocol, idle_timeout, digest: rand::random() }
+}
+
+fn chains(protocol: ListenerProtocol) -> Chains {
+    Chains::new(vec![chain(protocol)], None).unwrap()
 }
 
 /// A proxy, drained when dropped.
@@ -525,7 +536,7 @@ async fn bytes_are_relayed_until_both_sides_are_done() {
         forward(None, None),
     );
     let mut listener = Listener::clone(&made.listeners["l"]);
-    listener.protocol = ListenerProtocol::Tcp(crate::spec::TcpListener {
+    listener.chains = chains(ListenerProtocol::Tcp(crate::spec::TcpListener {
         stat_prefix: "t".into(),
         hash_source_ip: false,
         clusters: vec![WeightedCluster {
@@ -534,7 +545,7 @@ async fn bytes_are_relayed_until_both_sides_are_done() {
             request_headers: HeaderMutation::default(),
             response_headers: HeaderMutation::default(),
         }],
-    });
+    }));
     made.listeners.insert("l".into(), Arc::new(listener));
     let proxy = Proxy::start(made);
     let mut client = TcpStream::connect(proxy.address().await).await.unwrap();

@@ -5,6 +5,7 @@
 //! not implement can never be ignored silently.
 
 mod balancing;
+mod chain;
 mod cluster;
 mod endpoint;
 mod hash;

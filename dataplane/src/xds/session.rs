@@ -16,7 +16,7 @@ use weft_proto::xds::{
 };
 
 use super::decode::{Kind, Refusal, Resource, decode};
-use crate::spec::{Cluster, Discovery, Listener, ListenerProtocol, RouteSource, Spec};
+use crate::spec::{Cluster, Discovery, HttpListener, Listener, ListenerProtocol, RouteSource, Spec};
 
 /// gRPC's `INVALID_ARGUMENT`, the code of a NACK.
 const INVALID_ARGUMENT: i32 = 3;
@@ -196,7 +196,7 @@ impl Session {
         for value in self.values(Kind::Listener).chain(self.values(Kind::Cluster)) {
             match value {
                 Resource::Listener(listener) => {
-                    let ready = routes_of(listener).is_none_or(|name| self.has(Kind::Routes, name));
+                    let ready = routes_of(listener).all(|name| self.has(Kind::Routes, name));
                     let predecessor = self.live_listeners.get(&listener.name);
                     if let Some(live) = if ready { Some(listener) } else { predecessor } {
                         listeners.insert(listener.name.clone(), live.clone());
@@ -224,7 +224,7 @@ impl Session {
             _ => None,
         });
         let routes =
-            held_listeners.chain(self.live_listeners.values()).filter_map(|listener| routes_of(listener));
+            held_listeners.chain(self.live_listeners.values()).flat_map(|listener| routes_of(listener));
         let endpoints =
             held_clusters.chain(self.live_clusters.values()).filter_map(|cluster| endpoints_of(cluster));
         BTreeMap::from([
@@ -258,14 +258,11 @@ impl Session {
     }
 }
 
-fn routes_of(listener: &Listener) -> Option<&str> {
-    match &listener.protocol {
-        ListenerProtocol::Http(http) => match &http.routes {
-            RouteSource::Named(name) => Some(name),
-            RouteSource::Inline(_) => None,
-        },
-        ListenerProtocol::Tcp(_) => None,
-    }
+fn routes_of(listener: &Listener) -> impl Iterator<Item = &str> {
+    listener.chains.all().iter().filter_map(|chain| match &chain.protocol {
+        ListenerProtocol::Http(HttpListener { routes: RouteSource::Named(name), .. }) => Some(&**name),
+        ListenerProtocol::Http(_) | ListenerProtocol::Tcp(_) => None,
+    })
 }
 
 fn endpoints_of(cluster: &Cluster) -> Option<&str> {

@@ -1,14 +1,21 @@
 //! Listeners, with limits that are safe against any peer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use weft_proto::xds::envoy::{
     config::{
-        core::v3::{Http2ProtocolOptions, HttpProtocolOptions, TrafficDirection},
-        listener::v3::{Filter, FilterChain, Listener as Encoded, filter::ConfigType},
+        core::v3::{CidrRange, Http2ProtocolOptions, HttpProtocolOptions, TrafficDirection},
+        listener::v3::{
+            Filter, FilterChain, FilterChainMatch, Listener as Encoded, ListenerFilter, filter::ConfigType,
+            listener_filter,
+        },
     },
     extensions::filters::{
         http::router::v3::Router,
+        listener::{
+            http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector,
+        },
         network::{
             http_connection_manager::v3::{
                 HttpConnectionManager, HttpFilter, Rds,
@@ -17,13 +24,16 @@ use weft_proto::xds::envoy::{
                 },
                 http_filter,
             },
-            tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+            tcp_proxy::v3::{
+                TcpProxy,
+                tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+            },
         },
     },
 };
 
 use super::{address, ads, any, duration, flag, number, route};
-use crate::compile::ir::{Direction, Listener, Serves};
+use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport};
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
 const HCM_TYPE: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -31,6 +41,13 @@ const TCP: &str = "envoy.filters.network.tcp_proxy";
 const TCP_TYPE: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const ROUTER: &str = "envoy.filters.http.router";
 const ROUTER_TYPE: &str = "envoy.extensions.filters.http.router.v3.Router";
+
+const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
+const ORIGINAL_DST_TYPE: &str = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
+const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
+const TLS_INSPECTOR_TYPE: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+const HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";
+const HTTP_INSPECTOR_TYPE: &str = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
 
 const HEADERS_KIB_MAX: u32 = 64;
 const HEADERS_COUNT_MAX: u32 = 100;
@@ -43,31 +60,105 @@ const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// A listener.
 pub(crate) fn listener(listener: &Listener) -> Encoded {
-    let filter = match &listener.serves {
-        Serves::Named(name) => {
-            let rds = Rds { config_source: ads(), route_config_name: name.to_string() };
-            http(listener, RouteSpecifier::Rds(rds))
-        }
-        Serves::Inline(table) => http(listener, RouteSpecifier::RouteConfig(route::route_config(table))),
-        Serves::Tcp { cluster, idle_timeout } => {
-            let proxy = TcpProxy {
-                stat_prefix: listener.name.to_string(),
-                idle_timeout: idle_timeout.and_then(duration),
-                cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_string())),
-                ..Default::default()
-            };
-            typed(TCP, any(TCP_TYPE, &proxy))
-        }
-    };
+    let patience = listener.inspection.patience;
     Encoded {
         name: listener.name.to_string(),
         address: address(&listener.bind.ip().to_string(), listener.bind.port()),
-        filter_chains: vec![FilterChain { filters: vec![filter], ..Default::default() }],
+        listener_filters: listener_filters(listener),
+        listener_filters_timeout: patience.and_then(duration),
+        continue_on_listener_filters_timeout: patience.is_some(),
+        filter_chains: listener.chains.iter().map(|of| chain(listener, of)).collect(),
+        default_filter_chain: listener.default.as_ref().map(|of| chain(listener, of)),
         traffic_direction: match listener.direction {
             Direction::Inbound => TrafficDirection::Inbound,
             Direction::Outbound | Direction::Gateway => TrafficDirection::Outbound,
         }
         .into(),
+        ..Default::default()
+    }
+}
+
+/// What finds out what the conditions of the chains ask for.
+fn listener_filters(listener: &Listener) -> Vec<ListenerFilter> {
+    let needs = |of: fn(&ChainMatch) -> bool| listener.all_chains().any(|chain| of(&chain.matches));
+    let http = needs(|matches| matches.applications.iter().any(|one| *one != Application::H2));
+    let tls = needs(|matches| !matches.server_names.is_empty() || matches.transport.is_some());
+    let tls = tls || needs(|matches| matches.applications.contains(&Application::H2));
+    let filter = |name: &str, config| ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    };
+    let original = listener.inspection.original_destination;
+    [
+        original.then(|| filter(ORIGINAL_DST, any(ORIGINAL_DST_TYPE, &OriginalDst {}))),
+        tls.then(|| filter(TLS_INSPECTOR, any(TLS_INSPECTOR_TYPE, &TlsInspector::default()))),
+        http.then(|| filter(HTTP_INSPECTOR, any(HTTP_INSPECTOR_TYPE, &HttpInspector {}))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn chain(listener: &Listener, chain: &Chain) -> FilterChain {
+    let filter = match &chain.serves {
+        Serves::Named(name) => {
+            let rds = Rds { config_source: ads(), route_config_name: name.to_string() };
+            http(listener, RouteSpecifier::Rds(rds))
+        }
+        Serves::Inline(table) => http(listener, RouteSpecifier::RouteConfig(route::route_config(table))),
+        Serves::Tcp(tcp) => typed(TCP, any(TCP_TYPE, &tcp_proxy(listener, tcp))),
+    };
+    let matches = &chain.matches;
+    FilterChain {
+        name: chain.name.to_string(),
+        filter_chain_match: (*matches != ChainMatch::default()).then(|| chain_match(matches)),
+        filters: vec![filter],
+        ..Default::default()
+    }
+}
+
+fn chain_match(matches: &ChainMatch) -> FilterChainMatch {
+    let prefix = |net: &IpNet| CidrRange {
+        address_prefix: net.addr().to_string(),
+        prefix_len: number(net.prefix_len().into()),
+    };
+    let application = |application: &Application| match application {
+        Application::Http10 => "http/1.0",
+        Application::Http11 => "http/1.1",
+        Application::H2c => "h2c",
+        Application::H2 => "h2",
+    };
+    FilterChainMatch {
+        destination_port: matches.destination_port.and_then(|port| number(port.into())),
+        prefix_ranges: matches.destinations.iter().map(prefix).collect(),
+        server_names: matches.server_names.iter().map(|name| name.to_string()).collect(),
+        transport_protocol: match matches.transport {
+            None => String::new(),
+            Some(Transport::Raw) => "raw_buffer".to_owned(),
+            Some(Transport::Tls) => "tls".to_owned(),
+        },
+        application_protocols: matches.applications.iter().map(application).map(str::to_owned).collect(),
+        ..Default::default()
+    }
+}
+
+fn tcp_proxy(listener: &Listener, tcp: &Tcp) -> TcpProxy {
+    let weighted = |(name, weight): &(Arc<str>, u32)| ClusterWeight {
+        name: name.to_string(),
+        weight: *weight,
+        ..Default::default()
+    };
+    let clusters = match tcp.clusters.as_slice() {
+        [(only, _)] => ClusterSpecifier::Cluster(only.to_string()),
+        several => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: several.iter().map(weighted).collect(),
+        }),
+    };
+    TcpProxy {
+        stat_prefix: listener.name.to_string(),
+        idle_timeout: tcp.idle_timeout.and_then(duration),
+        cluster_specifier: Some(clusters),
         ..Default::default()
     }
 }
@@ -111,4 +202,45 @@ fn http(listener: &Listener, routes: RouteSpecifier) -> Filter {
         ..Default::default()
     };
     typed(HCM, any(HCM_TYPE, &manager))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(matches: ChainMatch, original_destination: bool) -> Vec<String> {
+        let serves = Serves::Tcp(Tcp::to("c".into(), None));
+        let mut of = Listener::plain("l".into(), ([127, 0, 0, 1], 80).into(), Direction::Outbound, serves);
+        of.chains[0].matches = matches;
+        of.inspection.original_destination = original_destination;
+        let names = listener(&of).listener_filters.into_iter().map(|filter| filter.name);
+        names.map(|name| name.replace("envoy.filters.listener.", "")).collect()
+    }
+
+    #[test]
+    fn connections_are_inspected_for_what_the_conditions_need() {
+        let any = ChainMatch::default;
+        for (matches, original, expected) in [
+            (any(), false, &[][..]),
+            (any(), true, &["original_dst"]),
+            (ChainMatch { destination_port: Some(80), ..any() }, false, &[]),
+            (ChainMatch { destinations: vec!["10.0.0.0/8".parse().unwrap()], ..any() }, false, &[]),
+            (ChainMatch { server_names: vec!["a.b".into()], ..any() }, false, &["tls_inspector"]),
+            (ChainMatch { transport: Some(Transport::Tls), ..any() }, false, &["tls_inspector"]),
+            (ChainMatch { transport: Some(Transport::Raw), ..any() }, false, &["tls_inspector"]),
+            (ChainMatch { applications: vec![Application::H2], ..any() }, false, &["tls_inspector"]),
+            (
+                ChainMatch { applications: vec![Application::Http11, Application::H2], ..any() },
+                true,
+                &["original_dst", "tls_inspector", "http_inspector"],
+            ),
+            (
+                ChainMatch { applications: vec![Application::Http10, Application::H2c], ..any() },
+                false,
+                &["http_inspector"],
+            ),
+        ] {
+            assert_eq!(filters(matches.clone(), original), expected, "{matches:?}");
+        }
+    }
 }

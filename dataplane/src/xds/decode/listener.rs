@@ -1,4 +1,5 @@
-//! `Listener`: address, direction, and the one terminal filter: HTTP connection manager or TCP proxy.
+//! `Listener`: address, direction, listener filters, and the filters that end a chain: HTTP connection manager or TCP
+//! proxy.
 
 use std::{mem::take, sync::Arc, time::Duration};
 
@@ -6,11 +7,14 @@ use weft_proto::xds::{
     envoy::{
         config::{
             core::v3::{HttpProtocolOptions, TrafficDirection},
-            listener::v3::{FilterChain, Listener as RawListener, filter::ConfigType},
+            listener::v3::{Listener as RawListener, ListenerFilter, listener_filter},
         },
         extensions::filters::{
             http::router::v3::Router,
-            listener::{http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector},
+            listener::{
+                http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
+                tls_inspector::v3::TlsInspector,
+            },
             network::{
                 http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter as RawFilter,
@@ -25,12 +29,12 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, cluster::ads_only, duration, endpoint, hash, is, nothing_left, optional_duration, pass_over,
-    required, route, unknown_type, unpack,
+    At, Refusal, chain, cluster::ads_only, duration, endpoint, hash, is, nothing_left, optional_duration,
+    pass_over, required, route, unknown_type, unpack,
 };
 use crate::spec::{
-    Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener, ListenAddress, Listener,
-    ListenerProtocol, RouteSource, TcpListener, WeightedCluster,
+    Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener, Inspection, ListenAddress,
+    Listener, ListenerProtocol, RouteSource, TcpListener, WeightedCluster,
 };
 
 /// Defaults where the control plane leaves a field out: Envoy's, except that a request head may not take for ever.
@@ -41,6 +45,7 @@ const HEADERS_KIB: u32 = 60;
 const HEADERS_KIB_MAX: u32 = 8192;
 const HEADERS_COUNT: u32 = 100;
 const H2_STREAMS: u32 = 1024;
+const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn listener(mut raw: RawListener) -> Result<Listener, Refusal> {
     let name: Arc<str> = required(take(&mut raw.name), "name")?.into();
@@ -58,19 +63,15 @@ pub(super) fn listener(mut raw: RawListener) -> Result<Listener, Refusal> {
         Ok(TrafficDirection::Outbound | TrafficDirection::Unspecified) => Direction::Outbound,
         Err(_) => return Err(Refusal::new("traffic_direction", "an unknown value")),
     };
-    for (i, filter) in take(&mut raw.listener_filters).into_iter().enumerate() {
-        let any = match filter.config_type {
-            Some(weft_proto::xds::envoy::config::listener::v3::listener_filter::ConfigType::TypedConfig(
-                any,
-            )) => any,
-            _ => return Err(Refusal::new("", "no typed_config")).at_index("listener_filters", i),
+    let (mut inspection, original_destination) = listener_filters(take(&mut raw.listener_filters))?;
+    inspection.timeout =
+        match optional_duration(raw.listener_filters_timeout.take(), "listener_filters_timeout")? {
+            None => Some(LISTENER_FILTERS_TIMEOUT),
+            given => given.filter(|timeout| !timeout.is_zero()),
         };
-        // Both look at the first bytes only to choose among filter chains, of which there is one.
-        if !is::<HttpInspector>(&any) && !is::<TlsInspector>(&any) {
-            return Err(unknown_type(&any)).at_index("listener_filters", i);
-        }
-    }
-    let (protocol, idle_timeout) = the_chain(&mut raw)?;
+    inspection.proceed_after_timeout = take(&mut raw.continue_on_listener_filters_timeout);
+    let default = raw.default_filter_chain.take();
+    let chains = chain::chains(take(&mut raw.filter_chains), default)?;
     raw.bind_to_port = unless(raw.bind_to_port, true);
     raw.use_original_dst = unless(raw.use_original_dst, false);
     raw.transparent = unless(raw.transparent, false);
@@ -78,11 +79,42 @@ pub(super) fn listener(mut raw: RawListener) -> Result<Listener, Refusal> {
     // Statistics, buffer hints and socket sharing, which is our own affair.
     pass_over!(raw: reuse_port);
     pass_over!(raw: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes, metadata, drain_type, enable_reuse_port,
-        listener_filters_timeout, continue_on_listener_filters_timeout, tcp_backlog_size, tcp_keepalive,
-        max_connections_to_accept_per_socket_event, connection_balance_config, ignore_global_conn_limit,
+        tcp_backlog_size, tcp_keepalive, max_connections_to_accept_per_socket_event, connection_balance_config, ignore_global_conn_limit,
         bypass_overload_manager);
     nothing_left(&raw)?;
-    Ok(Listener { name, address, direction, protocol, idle_timeout })
+    Ok(Listener { name, address, direction, inspection, original_destination, chains })
+}
+
+/// What is to be found out of a connection, and whether its original destination is.
+fn listener_filters(raw: Vec<ListenerFilter>) -> Result<(Inspection, bool), Refusal> {
+    let (mut inspection, mut original_destination) = (Inspection::default(), false);
+    for (i, mut filter) in raw.into_iter().enumerate() {
+        let Some(listener_filter::ConfigType::TypedConfig(any)) = filter.config_type.take() else {
+            return Err(Refusal::new("typed_config", "missing")).at_index("listener_filters", i);
+        };
+        let decoded = if is::<TlsInspector>(&any) {
+            inspection.tls = true;
+            unpack::<TlsInspector>(&any).and_then(tls_inspector)
+        } else if is::<HttpInspector>(&any) {
+            inspection.http = true;
+            Ok(())
+        } else if is::<OriginalDst>(&any) {
+            original_destination = true;
+            Ok(())
+        } else {
+            Err(unknown_type(&any))
+        };
+        decoded.at("typed_config").at_index("listener_filters", i)?;
+        pass_over!(filter: name);
+        nothing_left(&filter).at_index("listener_filters", i)?;
+    }
+    Ok((inspection, original_destination))
+}
+
+fn tls_inspector(mut raw: TlsInspector) -> Result<(), Refusal> {
+    // What is broken or too long is always refused, and there is one buffer.
+    pass_over!(raw: initial_read_buffer_size, close_connection_on_client_hello_parsing_errors, max_client_hello_size);
+    nothing_left(&raw)
 }
 
 /// Drops a switch that is in the only position that is implemented.
@@ -90,40 +122,8 @@ fn unless(switch: Option<BoolValue>, only: bool) -> Option<BoolValue> {
     switch.filter(|switch| switch.value != only)
 }
 
-type Decoded = Result<(ListenerProtocol, Duration), Refusal>;
-
-/// The one filter chain, with its place in refusals.
-fn the_chain(raw: &mut RawListener) -> Decoded {
-    let mut chains = take(&mut raw.filter_chains);
-    match (chains.len(), raw.default_filter_chain.take()) {
-        (0, Some(chain)) => filter_chain(chain).at("default_filter_chain"),
-        (1, None) => filter_chain(chains.remove(0)).at_index("filter_chains", 0),
-        (0, None) => Err(Refusal::new("filter_chains", "empty")),
-        _ => Err(Refusal::new("filter_chains", "more than one is not supported by this proxy")),
-    }
-}
-
-fn filter_chain(mut raw: FilterChain) -> Decoded {
-    if let Some(condition) = raw.filter_chain_match.take() {
-        nothing_left(&condition).at("filter_chain_match")?;
-    }
-    let mut filters = take(&mut raw.filters);
-    if filters.len() > 1 {
-        let problem = format!("{:?} before the last filter is not supported by this proxy", filters[0].name);
-        return Err(Refusal::new("filters[0]", problem));
-    }
-    let filter = filters.pop().ok_or_else(|| Refusal::new("filters", "empty"))?;
-    let Some(ConfigType::TypedConfig(any)) = filter.config_type else {
-        return Err(Refusal::new("filters[0].typed_config", "missing"));
-    };
-    let decoded = network_filter(&any).at("filters[0].typed_config")?;
-    pass_over!(raw: name, metadata);
-    // `transport_socket` is left on purpose: to serve in plain text what was meant to be TLS would be no small mistake.
-    nothing_left(&raw)?;
-    Ok(decoded)
-}
-
-fn network_filter(any: &Any) -> Decoded {
+/// What serves the connections of a chain, and after how much idleness they are closed.
+pub(super) fn network_filter(any: &Any) -> Result<(ListenerProtocol, Duration), Refusal> {
     if is::<HttpConnectionManager>(any) {
         let (http, idle) = http(unpack(any)?)?;
         Ok((ListenerProtocol::Http(http), idle))

@@ -1,0 +1,118 @@
+//! Listeners and their filter chains.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+use super::RouteConfig;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Listener {
+    pub(crate) name: Arc<str>,
+    pub(crate) bind: SocketAddr,
+    pub(crate) direction: Direction,
+    pub(crate) inspection: Inspection,
+    /// At least one, or a default. No two are for the same connections.
+    pub(crate) chains: Vec<Chain>,
+    /// For connections that none of the chains is for.
+    pub(crate) default: Option<Box<Chain>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
+    Gateway,
+}
+
+/// What is found out of a connection besides what the conditions of the chains need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Inspection {
+    /// The destination is the one before redirection.
+    pub(crate) original_destination: bool,
+    /// A client that says nothing for this long is served as far as it is known; none: it is closed after a while.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// Which connections are served alike, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Chain {
+    /// Unique in the listener; empty where it is alone.
+    pub(crate) name: Arc<str>,
+    pub(crate) matches: ChainMatch,
+    pub(crate) serves: Serves,
+}
+
+/// Everything given must hold; what is empty holds for every connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ChainMatch {
+    pub(crate) destination_port: Option<u16>,
+    pub(crate) destinations: Vec<IpNet>,
+    /// Names that a TLS client asks for: `a.b` or `*.b`.
+    pub(crate) server_names: Vec<Arc<str>>,
+    pub(crate) transport: Option<Transport>,
+    pub(crate) applications: Vec<Application>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "ports of which nobody said what they speak will name them all")
+)]
+pub(crate) enum Transport {
+    Raw,
+    Tls,
+}
+
+/// Application protocols that a client offers: by ALPN or, in plain text, by what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "ports of which nobody said what they speak will name them all")
+)]
+pub(crate) enum Application {
+    Http10,
+    Http11,
+    /// HTTP/2 in plain text.
+    H2c,
+    /// HTTP/2 over TLS.
+    H2,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Serves {
+    /// HTTP, routed by a named table.
+    Named(Arc<str>),
+    /// HTTP, routed by a table of its own.
+    Inline(RouteConfig),
+    /// Bytes.
+    Tcp(Tcp),
+}
+
+/// Bytes, relayed to clusters by weight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tcp {
+    /// At least one; the weights sum above zero.
+    pub(crate) clusters: Vec<(Arc<str>, u32)>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl Listener {
+    /// One that serves all connections alike.
+    pub(crate) fn plain(name: Arc<str>, bind: SocketAddr, direction: Direction, serves: Serves) -> Self {
+        let chain = Chain { name: "".into(), matches: ChainMatch::default(), serves };
+        Self { name, bind, direction, inspection: Inspection::default(), chains: vec![chain], default: None }
+    }
+
+    /// Every chain, the default last.
+    pub(crate) fn all_chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.iter().chain(self.default.as_deref())
+    }
+}
+
+impl Tcp {
+    /// To one cluster.
+    pub(crate) fn to(cluster: Arc<str>, idle_timeout: Option<Duration>) -> Self {
+        Self { clusters: vec![(cluster, 1)], idle_timeout }
+    }
+}

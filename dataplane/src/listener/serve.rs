@@ -1,0 +1,94 @@
+//! One connection of a filter chain: what it speaks, and who serves that.
+
+use std::rc::Rc;
+
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tracing::debug;
+
+use super::Serving;
+use crate::{
+    request,
+    spec::{HttpListener, ListenerProtocol},
+    stream::{Spoken, Stream},
+    tcp,
+    worker::LocalExecutor,
+};
+
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams that a peer may reset before we answered before its connection is closed (CVE-2023-44487).
+const H2_PENDING_RESETS_MAX: usize = 64;
+/// Resets of our own making that a peer may provoke.
+const H2_LOCAL_RESETS_MAX: usize = 1024;
+/// hyper keeps header fields on the stack up to this many.
+const HEADERS_ON_STACK: usize = 100;
+/// hyper's least read buffer.
+const READ_BUFFER_MIN: usize = 8192;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(mut stream: Stream, serving: Rc<Serving>) {
+    let chain = serving.chain.clone();
+    let http = match &chain.protocol {
+        ListenerProtocol::Tcp(tcp) => return tcp::relay(stream, &serving, tcp).await,
+        ListenerProtocol::Http(http) => http,
+    };
+    let spoken = tokio::select! {
+        spoken = tokio::time::timeout(chain.idle_timeout, stream.sniff()) => spoken,
+        () = serving.drain.cancelled() => return, // Nothing was asked yet.
+    };
+    let result = match spoken {
+        Ok(Ok(Spoken::Http1)) => Box::pin(serve_http1(stream, &serving, http)).await,
+        Ok(Ok(Spoken::Http2)) => Box::pin(serve_http2(stream, &serving, http)).await,
+        Ok(Err(_)) | Err(_) => return,
+    };
+    if let Err(error) = result {
+        debug!(%error, "downstream connection ended");
+    }
+}
+
+async fn serve_http1(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.chain.idle_timeout)
+        .max_buf_size(http.headers_bytes_max.max(READ_BUFFER_MIN))
+        .pipeline_flush(true)
+        .auto_date_header(false);
+    if http.headers_count_max != HEADERS_ON_STACK {
+        builder.max_headers(http.headers_count_max);
+    }
+    let service = service_fn(|request| request::serve(serving.clone(), request));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    tokio::select! {
+        biased;
+        result = connection.as_mut() => return result,
+        () = serving.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn serve_http2(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(http.h2_concurrent_streams_max)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(http.headers_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(H2_LOCAL_RESETS_MAX)
+        .auto_date_header(false);
+    let service = service_fn(|request| request::serve(serving.clone(), request));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        biased;
+        result = connection.as_mut() => return result,
+        () = serving.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,116 @@
+//! `FilterChain`: which connections it is for, and what it does with them.
+
+use std::{mem::take, net::IpAddr};
+
+use ipnet::IpNet;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use weft_proto::xds::envoy::config::{
+    core::v3::CidrRange,
+    listener::v3::{
+        FilterChain, FilterChainMatch, filter::ConfigType, filter_chain_match::ConnectionSourceType,
+    },
+};
+
+use super::{At, Refusal, listener, nothing_left, pass_over};
+use crate::{
+    listener::chains::{Chains, Overlap},
+    spec::{Chain, ChainMatch, SourceKind, Transport},
+};
+
+/// The chains of a listener; at least one.
+pub(super) fn chains(raw: Vec<FilterChain>, default: Option<FilterChain>) -> Result<Chains, Refusal> {
+    if raw.is_empty() && default.is_none() {
+        return Err(Refusal::new("filter_chains", "empty"));
+    }
+    let chains = raw.into_iter().enumerate();
+    let chains = chains.map(|(i, raw)| chain(raw).at_index("filter_chains", i)).collect::<Result<_, _>>()?;
+    let default = default.map(chain).transpose().at("default_filter_chain")?;
+    Chains::new(chains, default).map_err(|Overlap(first, second)| {
+        let problem = format!("matches the same connections as filter_chains[{first}]");
+        Refusal::new(format!("filter_chains[{second}].filter_chain_match"), problem)
+    })
+}
+
+fn chain(mut raw: FilterChain) -> Result<Chain, Refusal> {
+    let digest = Sha256::digest(raw.encode_to_vec()).into();
+    let name = take(&mut raw.name).into();
+    let matches = raw.filter_chain_match.take().map(chain_match).transpose().at("filter_chain_match")?;
+    let mut filters = take(&mut raw.filters);
+    if filters.len() > 1 {
+        let problem = format!("{:?} before the last filter is not supported by this proxy", filters[0].name);
+        return Err(Refusal::new("filters[0]", problem));
+    }
+    let filter = filters.pop().ok_or_else(|| Refusal::new("filters", "empty"))?;
+    let Some(ConfigType::TypedConfig(any)) = filter.config_type else {
+        return Err(Refusal::new("filters[0].typed_config", "missing"));
+    };
+    let (protocol, idle_timeout) = listener::network_filter(&any).at("filters[0].typed_config")?;
+    pass_over!(raw: metadata);
+    // `transport_socket` is left on purpose: to serve in plain text what was meant to be TLS would be no small mistake.
+    nothing_left(&raw)?;
+    Ok(Chain { name, matches: matches.unwrap_or_default(), tls: None, protocol, idle_timeout, digest })
+}
+
+fn chain_match(mut raw: FilterChainMatch) -> Result<ChainMatch, Refusal> {
+    let destination_port = raw.destination_port.take().map(|port| port_number(port.value));
+    let names = take(&mut raw.server_names).into_iter().enumerate();
+    let server_names = names.map(|(i, name)| server_name(name).at_index("server_names", i));
+    let transport = match take(&mut raw.transport_protocol).as_str() {
+        "" => None,
+        "tls" => Some(Transport::Tls),
+        "raw_buffer" => Some(Transport::Raw),
+        other => {
+            return Err(Refusal::new(
+                "transport_protocol",
+                format!("{other:?} is neither tls nor raw_buffer"),
+            ));
+        }
+    };
+    let source_kind = match ConnectionSourceType::try_from(take(&mut raw.source_type)) {
+        Ok(ConnectionSourceType::Any) => SourceKind::Any,
+        Ok(ConnectionSourceType::SameIpOrLoopback) => SourceKind::Local,
+        Ok(ConnectionSourceType::External) => SourceKind::External,
+        Err(_) => return Err(Refusal::new("source_type", "an unknown value")),
+    };
+    let ports = take(&mut raw.source_ports).into_iter().map(port_number);
+    let matches = ChainMatch {
+        destination_port: destination_port.transpose().at("destination_port")?,
+        destinations: prefixes(take(&mut raw.prefix_ranges), "prefix_ranges")?,
+        server_names: server_names.collect::<Result<_, _>>()?,
+        transport,
+        applications: take(&mut raw.application_protocols),
+        direct_sources: prefixes(take(&mut raw.direct_source_prefix_ranges), "direct_source_prefix_ranges")?,
+        source_kind,
+        sources: prefixes(take(&mut raw.source_prefix_ranges), "source_prefix_ranges")?,
+        source_ports: ports.collect::<Result<_, _>>().at("source_ports")?,
+    };
+    nothing_left(&raw)?;
+    Ok(matches)
+}
+
+fn port_number(number: u32) -> Result<u16, Refusal> {
+    let port = u16::try_from(number).ok().filter(|port| *port > 0);
+    port.ok_or_else(|| Refusal::new("", format!("{number} is no port")))
+}
+
+/// A name, or `*.` and a name; what Envoy refuses is refused.
+fn server_name(name: String) -> Result<String, Refusal> {
+    let rest = name.strip_prefix("*.").unwrap_or(&name);
+    if rest.is_empty() || rest.contains('*') {
+        return Err(Refusal::new("", format!("{name:?} is neither a name nor *. and a name")));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn prefixes(raw: Vec<CidrRange>, field: &str) -> Result<Vec<IpNet>, Refusal> {
+    let prefix = |range: CidrRange| {
+        let address: IpAddr = range.address_prefix.parse().map_err(|_| {
+            Refusal::new("address_prefix", format!("{:?} is no address", range.address_prefix))
+        })?;
+        let length = range.prefix_len.map_or(0, |length| length.value);
+        let net = u8::try_from(length).ok().and_then(|length| IpNet::new(address, length).ok());
+        net.ok_or_else(|| Refusal::new("prefix_len", format!("{length} is too long")))
+    };
+    raw.into_iter().enumerate().map(|(i, range)| prefix(range).at_index(field, i)).collect()
+}
