@@ -98,7 +98,7 @@ impl App {
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
         let feed = Feed {
             desk: desk.clone(),
-            compiler: Compiler::default(),
+            compiler: Compiler::new(settings.locality_lb.clone()),
             publisher: publisher.clone(),
             compiled,
             revision: 0,

@@ -11,6 +11,10 @@
 //!
 //! An endpoint that comes or goes costs one compiled service, and one exchanged resource in each scope that has it: no
 //! table, no listener. What did not change is told apart by comparing pointers.
+//!
+//! Where load goes by locality, a service's endpoints are arranged and encoded once more for each place from which a
+//! proxy that has the service asks, and shared by all proxies there: an endpoint change then costs as many compiled
+//! services as there are such places. Other services are the same allocation for every proxy.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,6 +25,7 @@ mod clusters;
 mod encode;
 mod entries;
 mod ir;
+mod locality;
 mod routes;
 mod scope;
 mod scopes;
@@ -37,7 +42,7 @@ use services::{Compiled, Services};
 use tables::{Same, Tables};
 
 use crate::{
-    documents::{Document, DocumentSet, hosts::Hosts},
+    documents::{Document, DocumentSet, LocalityLb, hosts::Hosts},
     model::{Mesh, ServiceKey},
     resource::ResourceSet,
 };
@@ -46,6 +51,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Compiler {
     world: Arc<World>,
+    /// How load goes by locality where no document says.
+    locality: Arc<LocalityLb>,
 }
 
 /// Everything compiled from one registry snapshot and one set of documents.
@@ -77,6 +84,11 @@ pub struct Recompiled {
 }
 
 impl Compiler {
+    /// Nothing compiled yet. `locality` is how load goes by locality where no document says.
+    pub fn new(locality: LocalityLb) -> Self {
+        Self { world: Arc::default(), locality: Arc::new(locality) }
+    }
+
     /// Compiles what changed since the last update, and shares the rest.
     pub fn update(&mut self, mesh: Arc<Mesh>, documents: Arc<DocumentSet>) -> Arc<World> {
         let previous = self.world.clone();
@@ -105,7 +117,7 @@ impl Compiler {
             let before = previous.compiled.get(key);
             let now = match before {
                 Some(before) if same_rules && before.is_of(service) => before.clone(),
-                _ => services::compile(service, rules.of(&service.host), before),
+                _ => services::compile(service, rules.of(&service.host), &self.locality, before),
             };
             if !before.is_some_and(|before| Arc::ptr_eq(before, &now)) {
                 changes.push((before, now.clone()));
@@ -175,10 +187,11 @@ impl World {
     }
 
     /// Adds a cluster by its name, `outbound|PORT|SUBSET|HOST`; nothing where it does not exist.
-    fn insert_cluster(&self, name: &Arc<str>, set: &mut ResourceSet) {
+    fn insert_cluster(&self, name: &Arc<str>, node: &NodeMetadata, set: &mut ResourceSet) {
         let host = name.rsplit('|').next().unwrap_or_default();
         let compiled = self.hosts.find(host, "").and_then(|key| self.compiled.get(key));
-        for (kind, resource) in compiled.into_iter().flat_map(|compiled| compiled.resources()) {
+        let Some(seen) = compiled.map(|compiled| compiled.seen_by(node)) else { return };
+        for (kind, resource) in seen.iter() {
             if resource.name == *name {
                 set.insert(kind, resource.clone());
             }

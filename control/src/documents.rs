@@ -23,6 +23,7 @@ mod gateway;
 pub mod hosts;
 mod kind;
 mod load_balancer;
+pub mod locality;
 mod outlier;
 mod problem;
 mod reader;
@@ -41,6 +42,7 @@ pub(crate) use check::gateway_name;
 pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, Server};
 pub use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Warmup};
+pub use locality::LocalityLb;
 pub use outlier::OutlierDetection;
 pub use problem::{Problem, Severity};
 pub use reader::Located;
@@ -200,17 +202,7 @@ fn parse_one(
     if text.lines().all(blank) {
         return None;
     }
-    let mut options = serde_saphyr::Options::default();
-    options.strict_booleans = true;
-    let root: tree::Node = match serde_saphyr::from_str_with_options(text, options) {
-        Ok(root) => root,
-        Err(error) => {
-            let place = error.location().map(|location| report.place(location));
-            let place = place.unwrap_or(Place { line: lines_before + 1, column: 1 });
-            report.error(place, "", format!("bad YAML: {}", plain_message(&error)), "");
-            return None;
-        }
-    };
+    let root = root_of(text, lines_before, report)?;
     let at = At::new(&root, "", report);
     let mut object = at.object(report)?;
     let api_version = object.required("apiVersion", report);
@@ -236,6 +228,20 @@ fn parse_one(
         spec: spec?,
     };
     Some((document, name.place))
+}
+
+fn root_of(text: &str, lines_before: u32, report: &mut Report) -> Option<tree::Node> {
+    let mut options = serde_saphyr::Options::default();
+    options.strict_booleans = true;
+    match serde_saphyr::from_str_with_options(text, options) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            let place = error.location().map(|location| report.place(location));
+            let place = place.unwrap_or(Place { line: lines_before + 1, column: 1 });
+            report.error(place, "", format!("bad YAML: {}", plain_message(&error)), "");
+            None
+        }
+    }
 }
 
 /// The first line of a parser's message, without the place that we print ourselves.

@@ -11,7 +11,10 @@ use std::{
 use config::{Config, Environment, File};
 use serde::{Deserialize, Serialize};
 
-use crate::model::MESH_DOMAIN_DEFAULT;
+use crate::{
+    documents::{LocalityLb, locality},
+    model::MESH_DOMAIN_DEFAULT,
+};
 
 /// Where proxies and adapters connect in plaintext.
 pub const XDS_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15010);
@@ -20,8 +23,15 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 6] =
-    ["xds_bind", "admin_bind", "data_dir", "mesh_domain", "hold_down", "insecure_loopback"];
+pub const OPTIONS: [&str; 7] = [
+    "xds_bind",
+    "admin_bind",
+    "data_dir",
+    "mesh_domain",
+    "hold_down",
+    "insecure_loopback",
+    "locality_lb_setting",
+];
 
 /// What a human wrote: everything may be left out, nothing unknown is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -45,6 +55,9 @@ pub struct RawSettings {
     /// Asks for plaintext on loopback. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub insecure_loopback: Option<bool>,
+    /// How load goes by locality where no DestinationRule says: YAML of Istio's `localityLbSetting`. Default: near first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality_lb_setting: Option<String>,
 }
 
 /// What the program trusts.
@@ -60,6 +73,8 @@ pub struct Settings {
     pub mesh_domain: String,
     /// How long a doubtful removal is held back.
     pub hold_down: Duration,
+    /// How load goes by locality where no DestinationRule says.
+    pub locality_lb: LocalityLb,
 }
 
 /// Settings that cannot be used.
@@ -121,6 +136,7 @@ impl Settings {
             data_dir,
             mesh_domain,
             hold_down,
+            locality_lb: raw.locality_lb_setting.as_deref().map_or(Ok(LocalityLb::default()), locality_lb)?,
         })
     }
 }
@@ -144,6 +160,13 @@ impl RawSettings {
         let environment = Environment::with_prefix("WEFT").prefix_separator("_").source(Some(ours));
         builder.add_source(environment).add_source(Config::try_from(flags)?).build()?.try_deserialize()
     }
+}
+
+fn locality_lb(yaml: &str) -> Result<LocalityLb, SettingsError> {
+    locality::parse(yaml).map_err(|problems| {
+        let told: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
+        bad("locality_lb_setting", format!("{}; write it like {{enabled: false}}", told.join("; ")))
+    })
 }
 
 fn loopback(
@@ -242,5 +265,7 @@ mod tests {
         refuses(RawSettings { hold_down: Some("soon".to_owned()), ..flags() }, "hold_down");
         refuses(RawSettings { mesh_domain: Some("a..b".to_owned()), ..flags() }, "mesh_domain");
         refuses(RawSettings { xds_bind: Some("here".to_owned()), ..flags() }, "xds_bind");
+        let near = Some("{failover: [{from: a}]}".to_owned());
+        refuses(RawSettings { locality_lb_setting: near, ..flags() }, "locality_lb_setting: failover[0].to");
     }
 }

@@ -177,7 +177,8 @@ impl Balancer {
             _ => 0,
         };
         let (level, degraded) = match self.way {
-            Way::Sole(index) => return Some(index),
+            Way::Sole(index) if self.levels.len() == 1 || !gauges.tried(index) => return Some(index),
+            Way::Sole(_) => self.draw_level(0)?,
             Way::Level { level, degraded } => (level, degraded),
             Way::Levels => {
                 self.draw_level(if by_hash { (hash % 100) as u32 } else { rng.random_range(0..100) })?
@@ -186,7 +187,17 @@ impl Balancer {
         let warming = self.warm_at.is_some_and(|warm_at| now < warm_at);
         let slow_start = self.policy.slow_start.as_ref().filter(|_| warming);
         let warmth = warmth(slow_start, &self.ready, now);
-        self.levels[level].pick(degraded, hash, warming, warmth, gauges, rng)
+        let picked = self.levels[level].pick(degraded, hash, warming, &warmth, gauges, rng);
+        if !picked.is_some_and(|index| gauges.tried(index)) {
+            return picked;
+        }
+        // All of this priority was tried: a retry goes to the next one rather than to what just failed.
+        let others = (0..self.levels.len()).filter(|other| *other != level);
+        let untried = others.filter_map(|other| {
+            let picked = self.levels[other].pick(false, hash, warming, &warmth, gauges, rng);
+            picked.filter(|index| !gauges.tried(*index))
+        });
+        { untried }.next().or(picked)
     }
 
     /// The priority that a point of 0..100 falls on; healthy endpoints come before degraded ones.

@@ -134,8 +134,6 @@ pub struct Settings {
     pub node_id: String,
     /// What the node says about itself.
     pub metadata: NodeMetadata,
-    /// Region, zone and subzone.
-    pub locality: [String; 3],
     /// Admin address.
     pub admin: SocketAddr,
     /// State directory.
@@ -205,16 +203,13 @@ impl Settings {
             gateway_bind: raw.gateway_bind,
             gateway_ports: ports(raw.gateway_ports)?,
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+            locality: locality(raw.locality.as_deref().unwrap_or_default()),
         };
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let default_id = || format!("{}.{}~{}", metadata.workload, metadata.namespace, host.trim());
-        let locality = raw.locality.unwrap_or_default();
-        let mut locality = locality.splitn(3, '/').map(str::to_owned);
-        let mut part = || locality.next().unwrap_or_default();
         Ok(Self {
             control_planes: control_planes(raw.control)?,
             node_id: raw.node.filter(|id| !id.is_empty()).unwrap_or_else(default_id),
-            locality: [part(), part(), part()],
             metadata,
             admin: raw.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15000))),
             data_dir: raw.data_dir,
@@ -226,7 +221,7 @@ impl Settings {
 
     /// The node as told to a control plane.
     pub fn node(&self) -> Node {
-        let [region, zone, sub_zone] = self.locality.clone();
+        let [region, zone, sub_zone] = self.metadata.locality.clone();
         Node {
             id: self.node_id.clone(),
             cluster: format!("{}.{}", self.metadata.workload, self.metadata.namespace),
@@ -321,6 +316,12 @@ fn short_upstream(text: &str) -> Option<Upstream> {
 
 fn inbound(raw: RawInbound) -> Inbound {
     Inbound { bind: raw.bind, service: raw.service, port: raw.port, app: raw.app, protocol: raw.protocol }
+}
+
+/// `region/zone/subzone`; what is left out is empty.
+fn locality(text: &str) -> [String; 3] {
+    let mut parts = text.splitn(3, '/').map(str::to_owned);
+    std::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
 fn ports(raw: BTreeMap<String, u16>) -> Result<BTreeMap<u16, u16>, SettingsError> {

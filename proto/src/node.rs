@@ -66,6 +66,8 @@ pub struct NodeMetadata {
     pub gateway_ports: BTreeMap<u16, u16>,
     /// `EXTENSIONS`: full names of messages under `weft.extension.v1` that the proxy understands.
     pub extensions: Vec<String>,
+    /// Region, zone and subzone. Not a key of the metadata: `Node.locality` carries it.
+    pub locality: [String; 3],
 }
 
 /// Node metadata that cannot be read.
@@ -154,6 +156,7 @@ impl NodeMetadata {
             gateway_bind: optional(fields.get("BIND"), "BIND")?,
             gateway_ports,
             extensions,
+            locality: Default::default(),
         })
     }
 
@@ -321,6 +324,7 @@ mod tests {
             gateway_bind: Some("127.0.0.1".parse().unwrap()),
             gateway_ports: BTreeMap::from([(80, 8080)]),
             extensions: vec!["weft.extension.v1.PeakEwma".into()],
+            locality: Default::default(),
         };
         assert_eq!(NodeMetadata::from_struct(&metadata.to_struct()), Ok(metadata));
     }

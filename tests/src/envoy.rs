@@ -14,8 +14,14 @@ use crate::program::{Program, peer};
 pub fn bootstrap(id: &str, metadata: &NodeMetadata, ads: SocketAddr, admin: SocketAddr) -> Json {
     let address = |at: SocketAddr| json!({"socket_address": {"address": at.ip(), "port_value": at.port()}});
     let from_ads = json!({"resource_api_version": "V3", "ads": {}});
+    let [region, zone, sub_zone] = &metadata.locality;
     json!({
-        "node": {"id": id, "cluster": metadata.workload, "metadata": object(&metadata.to_struct())},
+        "node": {
+            "id": id,
+            "cluster": metadata.workload,
+            "metadata": object(&metadata.to_struct()),
+            "locality": {"region": region, "zone": zone, "sub_zone": sub_zone},
+        },
         "admin": {"address": address(admin)},
         "dynamic_resources": {
             "lds_config": from_ads,

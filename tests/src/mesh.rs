@@ -286,6 +286,7 @@ fn proxy_settings(
         "upstreams": upstreams,
         "inbound": inbound,
         "outbound_http": metadata.outbound_http,
+        "locality": metadata.locality.join("/"),
         "admin": admin,
         "data_dir": data,
         "workers": 1,

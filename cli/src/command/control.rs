@@ -37,6 +37,9 @@ pub struct ControlArgs {
     /// How long a doubtful removal is held back [default: 60s]
     #[arg(long, value_name = "TIME")]
     hold_down: Option<String>,
+    /// How load goes by locality where no DestinationRule says, as its localityLbSetting [default: near first]
+    #[arg(long, value_name = "YAML")]
+    locality_lb_setting: Option<String>,
 }
 
 /// Runs the control plane until SIGTERM or Ctrl-C.
@@ -70,6 +73,7 @@ impl ControlArgs {
             mesh_domain: self.mesh_domain.clone(),
             hold_down: self.hold_down.clone(),
             insecure_loopback: self.insecure_loopback.then_some(true),
+            locality_lb_setting: self.locality_lb_setting.clone(),
         };
         Settings::load(self.config.as_deref(), environment, &flags).map_err(|error| {
             Failure::usage("cannot use the settings of the control plane", error.to_string(), SETTINGS_HINT)

@@ -157,7 +157,11 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn read(node: Node) -> Result<Self, NodeMetadataError> {
-        let metadata = node.metadata.as_ref().map(NodeMetadata::from_struct).transpose()?.unwrap_or_default();
+        let metadata = node.metadata.as_ref().map(NodeMetadata::from_struct).transpose()?;
+        let mut metadata = metadata.unwrap_or_default();
+        if let Some(place) = node.locality {
+            metadata.locality = [place.region, place.zone, place.sub_zone];
+        }
         let kind = match node.user_agent_name.as_str() {
             name if name.starts_with("weft") => "weft",
             name if name.starts_with("envoy") => "envoy",

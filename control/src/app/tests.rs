@@ -37,6 +37,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
         data_dir: folder.path().join("data"),
         mesh_domain: "cluster.local".to_owned(),
         hold_down: Duration::from_secs(60),
+        locality_lb: Default::default(),
     }
 }
 

@@ -4,23 +4,94 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_proto::node::cluster_name;
 
-use super::ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName};
+use super::{
+    ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
+    locality::{Arrangement, Vantage},
+};
 use crate::{
-    documents::{DestinationRule, HashKey, LoadBalancer, Subset, TrafficPolicy},
+    documents::{DestinationRule, HashKey, LoadBalancer, LocalityLb, Subset, TrafficPolicy},
     model::{self, Port, Protocol, Resolution, Service},
 };
 
-/// The clusters of a service, each with its endpoints where they come over the stream. Of several rules the first wins
-/// where both say something.
-pub(crate) fn of_service(service: &Service, rules: &[&DestinationRule]) -> Vec<(Cluster, Option<Endpoints>)> {
-    let (base, subsets) = merged(rules);
-    let mut found = Vec::new();
-    for port in &service.ports {
-        found.push(cluster(service, port, None, &base));
-        let parts = subsets.values();
-        found.extend(parts.map(|subset| cluster(service, port, Some(subset), &subset.policy.over(&base))));
+/// What a service's clusters are made of.
+#[derive(Debug)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) service: &'a Service,
+    /// The rules of its host. Of several the first wins where both say something.
+    pub(crate) rules: Vec<&'a DestinationRule>,
+    /// How load goes by locality where no rule says.
+    pub(crate) locality: &'a LocalityLb,
+}
+
+/// One cluster.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) cluster: Cluster,
+    /// Its endpoints, where they come over the stream.
+    pub(crate) endpoints: Option<Endpoints>,
+    /// The labels of a proxy that count; none where it is the same for every proxy.
+    pub(crate) looks_at: Option<Vec<Arc<str>>>,
+}
+
+impl Inputs<'_> {
+    /// The clusters of a service as they are seen from a vantage; none is anybody's.
+    pub(crate) fn clusters(&self, vantage: Option<&Vantage>) -> Vec<Made> {
+        let (base, subsets) = merged(&self.rules);
+        let mut found = Vec::new();
+        for port in &self.service.ports {
+            found.push(self.cluster(port, None, &base, vantage));
+            for subset in subsets.values() {
+                found.push(self.cluster(port, Some(subset), &subset.policy.over(&base), vantage));
+            }
+        }
+        found
     }
-    found
+
+    fn cluster(
+        &self,
+        port: &Port,
+        subset: Option<&Subset>,
+        policy: &TrafficPolicy,
+        vantage: Option<&Vantage>,
+    ) -> Made {
+        let service = self.service;
+        let policy = policy.of_port(port.number);
+        let subset_name = subset.map(|subset| &*subset.name.text).unwrap_or_default();
+        let name: Arc<str> = cluster_name(port.number, subset_name, &service.host).into();
+        let setting = policy.locality.as_ref().unwrap_or(self.locality);
+        let arrangement = Arrangement::of(setting, policy.outlier.is_some());
+        let localities = arrangement.arrange(endpoints(service, port, subset), vantage);
+        let endpoints = Endpoints { cluster: name.clone(), localities };
+        let (discovery, streamed) = match service.resolution {
+            Resolution::Static => (Discovery::Eds, Some(endpoints)),
+            Resolution::Dns => (Discovery::Dns(endpoints), None),
+        };
+        let upgraded = policy.http.upgrade == Some(true);
+        let http = match port.protocol {
+            Protocol::Http if upgraded => Some(HttpVersion::Http2),
+            Protocol::Http => Some(HttpVersion::Http1),
+            Protocol::Http2 | Protocol::Grpc => Some(HttpVersion::Http2),
+            Protocol::Tcp | Protocol::Tls => None,
+        };
+        let cluster = Cluster {
+            name,
+            service: Some(ServiceName {
+                host: service.host.clone(),
+                name: service.key.name.clone(),
+                namespace: service.key.namespace.clone(),
+            }),
+            discovery,
+            balancer: policy.load_balancer.clone().unwrap_or(LoadBalancer::LeastRequest),
+            locality_weighted: arrangement.weighted(),
+            warmup: policy.warmup.clone(),
+            outlier: policy.outlier.clone(),
+            retry_budget: policy.retry_budget.clone(),
+            http,
+            tcp: policy.tcp.clone(),
+            pool: policy.http.clone(),
+        };
+        Made { cluster, endpoints: streamed, looks_at: arrangement.looks_at(service) }
+    }
 }
 
 /// The policy of the host, and its subsets by name.
@@ -46,56 +117,18 @@ pub(crate) fn hash_key(rules: &[&DestinationRule], subset: &str, port: u16) -> O
     }
 }
 
-fn cluster(
-    service: &Service,
+/// The endpoints of a port and subset.
+fn endpoints<'a>(
+    service: &'a Service,
     port: &Port,
     subset: Option<&Subset>,
-    policy: &TrafficPolicy,
-) -> (Cluster, Option<Endpoints>) {
-    let policy = policy.of_port(port.number);
-    let subset_name = subset.map(|subset| &*subset.name.text).unwrap_or_default();
-    let name: Arc<str> = cluster_name(port.number, subset_name, &service.host).into();
-    let endpoints = endpoints(service, port, subset, &name);
-    let (discovery, streamed) = match service.resolution {
-        Resolution::Static => (Discovery::Eds, Some(endpoints)),
-        Resolution::Dns => (Discovery::Dns(endpoints), None),
+) -> Vec<(&'a model::Endpoint, Endpoint)> {
+    let selected = |endpoint: &&Arc<model::Endpoint>| {
+        let has = |(name, value)| endpoint.labels.get(name) == Some(value);
+        subset.is_none_or(|subset| subset.labels.iter().all(has))
     };
-    let upgraded = policy.http.upgrade == Some(true);
-    let http = match port.protocol {
-        Protocol::Http if upgraded => Some(HttpVersion::Http2),
-        Protocol::Http => Some(HttpVersion::Http1),
-        Protocol::Http2 | Protocol::Grpc => Some(HttpVersion::Http2),
-        Protocol::Tcp | Protocol::Tls => None,
-    };
-    let cluster = Cluster {
-        name,
-        service: Some(ServiceName {
-            host: service.host.clone(),
-            name: service.key.name.clone(),
-            namespace: service.key.namespace.clone(),
-        }),
-        discovery,
-        balancer: policy.load_balancer.clone().unwrap_or(LoadBalancer::LeastRequest),
-        warmup: policy.warmup.clone(),
-        outlier: policy.outlier.clone(),
-        retry_budget: policy.retry_budget.clone(),
-        http,
-        tcp: policy.tcp.clone(),
-        pool: policy.http.clone(),
-    };
-    (cluster, streamed)
-}
-
-fn endpoints(service: &Service, port: &Port, subset: Option<&Subset>, cluster: &Arc<str>) -> Endpoints {
-    let mut localities: BTreeMap<model::Locality, Vec<Endpoint>> = BTreeMap::new();
-    for endpoint in service.endpoints.values() {
-        let selected = |subset: &&Subset| {
-            subset.labels.iter().all(|(name, value)| endpoint.labels.get(name) == Some(value))
-        };
-        if subset.as_ref().is_some_and(|subset| !selected(subset)) {
-            continue;
-        }
-        let Some(number) = endpoint.ports.get(&port.name) else { continue };
+    let compiled = |endpoint: &'a Arc<model::Endpoint>| {
+        let number = endpoint.ports.get(&port.name)?;
         let found = Endpoint {
             address: endpoint.address.clone(),
             port: *number,
@@ -103,9 +136,9 @@ fn endpoints(service: &Service, port: &Port, subset: Option<&Subset>, cluster: &
             health: endpoint.health,
             workload: workload(service, endpoint),
         };
-        localities.entry(endpoint.locality.clone()).or_default().push(found);
-    }
-    Endpoints { cluster: cluster.clone(), localities: localities.into_iter().collect() }
+        Some((&**endpoint, found))
+    };
+    service.endpoints.values().filter(selected).filter_map(compiled).collect()
 }
 
 fn workload(service: &Service, endpoint: &model::Endpoint) -> Arc<str> {

@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) service: Option<ServiceName>,
     pub(crate) discovery: Discovery,
     pub(crate) balancer: LoadBalancer,
+    /// Whether localities share load by their weights.
+    pub(crate) locality_weighted: bool,
     pub(crate) warmup: Option<Warmup>,
     pub(crate) outlier: Option<OutlierDetection>,
     /// None is the mesh's default, or a fixed number where `pool` gives one.
@@ -69,8 +71,18 @@ pub(crate) enum HttpVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Endpoints {
     pub(crate) cluster: Arc<str>,
-    /// Sorted by locality.
-    pub(crate) localities: Vec<(Locality, Vec<Endpoint>)>,
+    /// Sorted by priority, then by locality.
+    pub(crate) localities: Vec<LocalityEndpoints>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LocalityEndpoints {
+    /// 0 is used first; none is left out.
+    pub(crate) priority: u32,
+    pub(crate) locality: Locality,
+    /// Share of its priority's load; above zero.
+    pub(crate) weight: u32,
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -12,8 +12,8 @@ use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
 use super::{
     World, encode,
     ir::{
-        Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, RouteConfig, Serves, Tcp,
-        VirtualHost, version,
+        Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
+        RouteConfig, Serves, Tcp, VirtualHost, version,
     },
     routes::{self, View},
     services,
@@ -63,8 +63,10 @@ impl Scope<'_> {
         let serves = Serves::Named(OUTBOUND_HTTP.into());
         let listener = Listener::plain(OUTBOUND_HTTP.into(), bind, Direction::Outbound, serves);
         self.listener(&listener, Vec::new());
-        for (kind, resource) in world.compiled.values().flat_map(|compiled| compiled.resources()) {
-            self.set.insert(kind, resource.clone());
+        for compiled in world.compiled.values() {
+            for (kind, resource) in compiled.seen_by(self.node).iter() {
+                self.set.insert(kind, resource.clone());
+            }
         }
     }
 
@@ -125,8 +127,9 @@ impl Scope<'_> {
             health: Health::Healthy,
             workload: "".into(),
         };
-        let endpoints =
-            Endpoints { cluster: name.clone(), localities: vec![(Locality::default(), vec![app])] };
+        let alone =
+            LocalityEndpoints { priority: 0, locality: Locality::default(), weight: 1, endpoints: vec![app] };
+        let endpoints = Endpoints { cluster: name.clone(), localities: vec![alone] };
         let cluster = Cluster {
             name: name.clone(),
             service: known.map(|(service, _)| super::ir::ServiceName {
@@ -136,6 +139,7 @@ impl Scope<'_> {
             }),
             discovery: Discovery::Static(endpoints),
             balancer: LoadBalancer::RoundRobin,
+            locality_weighted: false,
             warmup: None,
             outlier: None,
             retry_budget: None,
@@ -218,7 +222,7 @@ impl Scope<'_> {
 
     fn reachable_clusters(&mut self) {
         for name in std::mem::take(&mut self.clusters) {
-            self.world.insert_cluster(&name, &mut self.set);
+            self.world.insert_cluster(&name, self.node, &mut self.set);
         }
     }
 }

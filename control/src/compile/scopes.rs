@@ -8,7 +8,8 @@ use std::{
 
 use weft_proto::node::NodeMetadata;
 
-use crate::resource::{Kind, Resource, ResourceSet};
+use super::services::{self, Compiled};
+use crate::resource::ResourceSet;
 
 /// Scopes that are kept; more are compiled again each time that a proxy asks.
 const SCOPES_MAX: usize = 4096;
@@ -36,15 +37,17 @@ struct Kept {
 }
 
 impl Scopes {
-    /// The scopes of the next world. Where all that changed is some resources that took the place of others, their
+    /// The scopes of the next world. Where all that changed is some services' resources, not their names, their
     /// scopes are current at once; otherwise each is compiled when it is asked for.
-    pub(crate) fn following(previous: &Self, exchanged: Option<&[(Kind, Arc<Resource>)]>) -> Self {
+    pub(crate) fn following(previous: &Self, exchanged: Option<&[Arc<Compiled>]>) -> Self {
         let mut kept = previous.lock().kept.clone();
         kept.retain(|_, kept| kept.idle_worlds < IDLE_WORLDS_MAX);
-        for kept in kept.values_mut() {
+        for (node, kept) in &mut kept {
             kept.idle_worlds += 1;
             match exchanged {
-                Some(exchanged) if kept.current => exchange(&mut kept.set, exchanged),
+                Some(exchanged) if kept.current => {
+                    exchanged.iter().for_each(|now| services::exchange(&mut kept.set, node, now));
+                }
                 _ => kept.current = false,
             }
         }
@@ -91,14 +94,5 @@ impl Scopes {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Puts resources in the place of those of their names, where the set has them.
-fn exchange(set: &mut Arc<ResourceSet>, exchanged: &[(Kind, Arc<Resource>)]) {
-    for (kind, resource) in exchanged {
-        if set.find(*kind, &resource.name).is_some() {
-            Arc::make_mut(set).insert(*kind, resource.clone());
-        }
     }
 }

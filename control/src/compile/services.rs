@@ -2,34 +2,80 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use prost::Message;
+use weft_proto::node::NodeMetadata;
 
 use super::{
     by_host::ByHost,
-    clusters, encode, entries,
+    clusters::{Inputs, Made},
+    encode, entries,
     ir::{self, version},
+    locality::Vantage,
 };
 use crate::{
-    documents::{DestinationRule, Document, DocumentSet, DocumentSpec, hosts::Hosts},
+    documents::{DestinationRule, Document, DocumentSet, DocumentSpec, LocalityLb, hosts::Hosts},
     model::{Mesh, Service, ServiceKey},
-    resource::{Kind, Resource},
+    resource::{Kind, Resource, ResourceSet},
 };
 
 /// Services by key.
 pub(crate) type Services = BTreeMap<ServiceKey, Arc<Service>>;
+
+/// Vantages from which one service's resources are kept; more are compiled each time that a proxy asks.
+const VANTAGES_MAX: usize = 256;
 
 /// The clusters of one service, and what they were compiled from.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     service: Arc<Service>,
     rules: Vec<Arc<Document>>,
+    locality: Arc<LocalityLb>,
     pub(crate) tcp_idle_timeout: Option<Duration>,
+    /// As a proxy sees them of which nothing is known.
+    plain: Arc<Resources>,
+    /// The labels of a proxy that count beside its locality; none where every proxy sees the same.
+    looks_at: Option<Vec<Arc<str>>>,
+    /// As they are seen from where proxies are, as far as any has asked,
+    seen: Mutex<BTreeMap<Vantage, Arc<Resources>>>,
+    /// and as the predecessor had them, so that what did not change stays the same allocation.
+    seen_before: BTreeMap<Vantage, Arc<Resources>>,
+}
+
+/// The clusters of one service and their endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Resources {
     clusters: Vec<Arc<Resource>>,
     endpoints: Vec<Arc<Resource>>,
+}
+
+impl Resources {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Kind, &Arc<Resource>)> {
+        let clusters = self.clusters.iter().map(|cluster| (Kind::Cluster, cluster));
+        clusters.chain(self.endpoints.iter().map(|endpoints| (Kind::Endpoints, endpoints)))
+    }
+
+    /// Encodes clusters; what equals its namesake in any of `known` stays the same allocation.
+    fn encode(made: Vec<Made>, documents: &Arc<[Arc<str>]>, known: &[&Self]) -> Self {
+        let find = |of: fn(&Self) -> &Vec<Arc<Resource>>, name: &Arc<str>, version: u64| {
+            let all = known.iter().flat_map(|known| of(known));
+            let same =
+                |r: &&Arc<Resource>| r.name == *name && r.version == version && r.documents == *documents;
+            all.clone().find(same).cloned()
+        };
+        let mut encoded = Self::default();
+        for Made { cluster, endpoints, .. } in made {
+            let same = find(|known| &known.clusters, &cluster.name, version(&cluster));
+            encoded.clusters.push(same.unwrap_or_else(|| cluster_resource(&cluster, documents.clone())));
+            let Some(endpoints) = endpoints else { continue };
+            let same = find(|known| &known.endpoints, &endpoints.cluster, version(&endpoints));
+            encoded.endpoints.push(same.unwrap_or_else(|| endpoints_resource(&endpoints, documents.clone())));
+        }
+        encoded
+    }
 }
 
 impl Compiled {
@@ -38,10 +84,48 @@ impl Compiled {
         Arc::ptr_eq(&self.service, service)
     }
 
-    /// Its clusters and their endpoints.
-    pub(crate) fn resources(&self) -> impl Iterator<Item = (Kind, &Arc<Resource>)> {
-        let clusters = self.clusters.iter().map(|cluster| (Kind::Cluster, cluster));
-        clusters.chain(self.endpoints.iter().map(|endpoints| (Kind::Endpoints, endpoints)))
+    /// The names of its clusters and endpoints, which are the same for every proxy.
+    fn names(&self) -> impl Iterator<Item = (Kind, &Arc<str>)> {
+        self.plain.iter().map(|(kind, resource)| (kind, &resource.name))
+    }
+
+    /// Its clusters and their endpoints, as a proxy sees them. They are compiled for each vantage that is in use.
+    pub(crate) fn seen_by(&self, node: &NodeMetadata) -> Arc<Resources> {
+        let Some(labels) = &self.looks_at else { return self.plain.clone() };
+        let vantage = Vantage::of(node, labels);
+        if let Some(found) = self.lock().get(&vantage) {
+            return found.clone();
+        }
+        let made = self.inputs().clusters(Some(&vantage));
+        let known: Vec<&Resources> = self
+            .seen_before
+            .get(&vantage)
+            .map(|before| &**before)
+            .into_iter()
+            .chain([&*self.plain])
+            .collect();
+        let found = Arc::new(Resources::encode(made, &self.documents(), &known));
+        let mut seen = self.lock();
+        if seen.len() < VANTAGES_MAX {
+            return seen.entry(vantage).or_insert(found).clone();
+        }
+        found
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            service: &self.service,
+            rules: destination_rules(&self.rules).collect(),
+            locality: &self.locality,
+        }
+    }
+
+    fn documents(&self) -> Arc<[Arc<str>]> {
+        self.rules.iter().map(|document| document.key()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vantage, Arc<Resources>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,6 +183,7 @@ pub(crate) fn destination_rules(documents: &[Arc<Document>]) -> impl Iterator<It
 pub(crate) fn compile(
     service: &Arc<Service>,
     rules: Option<&Vec<Arc<Document>>>,
+    locality: &Arc<LocalityLb>,
     previous: Option<&Arc<Compiled>>,
 ) -> Arc<Compiled> {
     let rules = rules.map(Vec::as_slice).unwrap_or_default();
@@ -111,48 +196,45 @@ pub(crate) fn compile(
     {
         return previous.clone();
     }
-    let specs: Vec<&DestinationRule> = destination_rules(rules).collect();
-    let documents: Arc<[Arc<str>]> = rules.iter().map(|document| document.key()).collect();
-    let (mut clusters, mut endpoints) = (Vec::new(), Vec::new());
-    for (cluster, assignment) in clusters::of_service(service, &specs) {
-        let before = previous.and_then(|previous| find(&previous.clusters, &cluster.name));
-        let same = before.filter(|b| b.version == version(&cluster) && b.documents == documents);
-        clusters.push(same.cloned().unwrap_or_else(|| cluster_resource(&cluster, documents.clone())));
-        let Some(assignment) = assignment else { continue };
-        let before = previous.and_then(|previous| find(&previous.endpoints, &assignment.cluster));
-        let same = before.filter(|b| b.version == version(&assignment) && b.documents == documents);
-        endpoints.push(same.cloned().unwrap_or_else(|| endpoints_resource(&assignment, documents.clone())));
-    }
-    let tcp_idle_timeout = specs.iter().find_map(|rule| rule.policy.tcp.idle_timeout);
-    let (service, rules) = (service.clone(), rules.to_vec());
-    Arc::new(Compiled { service, rules, tcp_idle_timeout, clusters, endpoints })
+    let mut compiled = Compiled {
+        service: service.clone(),
+        rules: rules.to_vec(),
+        locality: locality.clone(),
+        tcp_idle_timeout: destination_rules(rules).find_map(|rule| rule.policy.tcp.idle_timeout),
+        plain: Arc::default(),
+        looks_at: None,
+        seen: Mutex::default(),
+        seen_before: previous.map(|previous| previous.lock().clone()).unwrap_or_default(),
+    };
+    let made = compiled.inputs().clusters(None);
+    let labels = made.iter().filter_map(|made| made.looks_at.as_ref());
+    compiled.looks_at = labels.cloned().reduce(|mut all, more| {
+        all.extend(more);
+        all
+    });
+    let before: Vec<&Resources> = previous.iter().map(|previous| &*previous.plain).collect();
+    compiled.plain = Arc::new(Resources::encode(made, &compiled.documents(), &before));
+    Arc::new(compiled)
 }
 
-/// The resources that take the place of others of the same name; none where names came or went.
-pub(crate) fn exchanged(
-    changes: &[(Option<&Arc<Compiled>>, Arc<Compiled>)],
-) -> Option<Vec<(Kind, Arc<Resource>)>> {
-    let mut exchanged = Vec::new();
-    for (before, now) in changes {
-        let before = before.as_ref()?;
-        let names = |compiled: &Compiled| compiled.clusters.len() + compiled.endpoints.len();
-        if names(before) != names(now) {
-            return None;
-        }
-        for ((was_kind, was), (kind, is)) in before.resources().zip(now.resources()) {
-            if was_kind != kind || was.name != is.name {
-                return None;
-            }
-            if !Arc::ptr_eq(was, is) {
-                exchanged.push((kind, is.clone()));
-            }
-        }
-    }
-    Some(exchanged)
+/// The services of which only resources changed; none where names of resources came or went.
+pub(crate) fn exchanged(changes: &[(Option<&Arc<Compiled>>, Arc<Compiled>)]) -> Option<Vec<Arc<Compiled>>> {
+    let same_names = |(before, now): &(Option<&Arc<Compiled>>, Arc<Compiled>)| {
+        before.is_some_and(|before| before.names().eq(now.names()))
+    };
+    changes.iter().all(same_names).then(|| changes.iter().map(|(_, now)| now.clone()).collect())
 }
 
-fn find<'a>(resources: &'a [Arc<Resource>], name: &Arc<str>) -> Option<&'a Arc<Resource>> {
-    resources.iter().find(|resource| resource.name == *name)
+/// Puts what a proxy now sees of a service in the place of what it saw, where its set has any of it.
+pub(crate) fn exchange(set: &mut Arc<ResourceSet>, node: &NodeMetadata, now: &Compiled) {
+    if !now.names().any(|(kind, name)| set.find(kind, name).is_some()) {
+        return;
+    }
+    for (kind, resource) in now.seen_by(node).iter() {
+        if set.find(kind, &resource.name).is_some_and(|before| !Arc::ptr_eq(before, resource)) {
+            Arc::make_mut(set).insert(kind, resource.clone());
+        }
+    }
 }
 
 /// An encoded cluster.

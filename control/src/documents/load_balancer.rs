@@ -3,10 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    locality::{self, LocalityLb},
     problem::Report,
     reader::{At, nearest},
     values,
 };
+
+/// What a `loadBalancer` says.
+#[derive(Debug)]
+pub(super) struct Balancing {
+    pub(super) balancer: Option<LoadBalancer>,
+    pub(super) warmup: Option<Warmup>,
+    pub(super) locality: Option<LocalityLb>,
+}
 
 /// How an endpoint is picked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +93,7 @@ const MAGLEV_SIZE_MAX: u32 = 5_000_011;
 const WARMUP_PERCENT_MIN: u32 = 10;
 const AGGRESSION_MILLI: u32 = 1000;
 
-pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<(Option<LoadBalancer>, Option<Warmup>)> {
+pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<Balancing> {
     let mut object = at.object(report)?;
     let simple_at = object.field("simple", report);
     let hash_at = object.field("consistentHash", report);
@@ -102,9 +111,9 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<(Option<LoadBalan
             aggression_milli: AGGRESSION_MILLI,
         })
     });
-    object.unsupported(&["localityLbSetting"], report);
+    let locality = object.field("localityLbSetting", report).and_then(|at| locality::read(&at, report));
     object.finish(report);
-    Some((hash.or(simple), warmup))
+    Some(Balancing { balancer: hash.or(simple), warmup, locality })
 }
 
 fn simple(at: &At<'_>, report: &mut Report) -> Option<LoadBalancer> {

@@ -236,8 +236,9 @@ fn the_other_kinds_are_checked() {
          ROUND_ROBIN, LEAST_REQUEST or RANDOM)",
     );
     policy(
-        "loadBalancer: {localityLbSetting: {enabled: true}}",
-        "f.yaml:7:20: error: spec.trafficPolicy.loadBalancer.localityLbSetting: is not supported (remove it)",
+        "loadBalancer: {localityLbSetting: {enable: true}}",
+        "f.yaml:7:40: error: spec.trafficPolicy.loadBalancer.localityLbSetting.enable: unknown field (did you mean \
+         enabled?)",
     );
     policy(
         "tls: {mode: ISTIO_MUTUAL}",

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    load_balancer::{self, LoadBalancer, Warmup},
+    load_balancer::{self, Balancing, LoadBalancer, Warmup},
+    locality::LocalityLb,
     outlier::{self, OutlierDetection},
     problem::Report,
     reader::{At, Object},
@@ -20,6 +21,8 @@ pub struct TrafficPolicy {
     pub load_balancer: Option<LoadBalancer>,
     /// How new endpoints come into their full share.
     pub warmup: Option<Warmup>,
+    /// How load goes by locality.
+    pub locality: Option<LocalityLb>,
     /// Limits of connections.
     pub tcp: TcpPool,
     /// Limits of requests.
@@ -94,6 +97,7 @@ impl TrafficPolicy {
         Self {
             load_balancer: self.load_balancer.clone().or_else(|| base.load_balancer.clone()),
             warmup: self.warmup.clone().or_else(|| base.warmup.clone()),
+            locality: self.locality.clone().or_else(|| base.locality.clone()),
             outlier: self.outlier.clone().or_else(|| base.outlier.clone()),
             retry_budget: self.retry_budget.clone().or_else(|| base.retry_budget.clone()),
             ports: if self.ports.is_empty() { base.ports.clone() } else { self.ports.clone() },
@@ -140,10 +144,10 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<TrafficPolicy> {
 /// What a whole policy and the policy of a port have alike.
 fn common(object: &mut Object<'_>, report: &mut Report) -> TrafficPolicy {
     let mut policy = TrafficPolicy::default();
-    if let Some((balancer, warmup)) =
+    if let Some(Balancing { balancer, warmup, locality }) =
         object.field("loadBalancer", report).and_then(|at| load_balancer::read(&at, report))
     {
-        (policy.load_balancer, policy.warmup) = (balancer, warmup);
+        (policy.load_balancer, policy.warmup, policy.locality) = (balancer, warmup, locality);
     }
     if let Some(mut pool) = object.field("connectionPool", report).and_then(|at| at.object(report)) {
         policy.tcp = pool.field("tcp", report).and_then(|at| tcp_pool(&at, report)).unwrap_or_default();

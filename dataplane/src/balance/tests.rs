@@ -324,6 +324,26 @@ fn a_retry_avoids_the_endpoints_that_were_tried() {
 }
 
 #[test]
+fn a_retry_goes_to_the_next_priority_where_all_of_the_first_were_tried() {
+    use Standing::{Draining, Healthy};
+    for balancing in all() {
+        for first in [vec![1], vec![1, 1]] {
+            let tried = first.len();
+            let localities = vec![locality(0, 0, &first), locality(1, 0, &[1, 1]), locality(2, 0, &[1])];
+            let mut standing = vec![Healthy; tried];
+            standing.push(Draining);
+            let mut bench = Bench::new(by(balancing), localities, &standing);
+            bench.tried = (0..tried - 1).collect();
+            assert_eq!(bench.counts(20)[tried - 1], 20, "{balancing:?}: one of the first is left");
+            bench.tried = (0..tried).collect();
+            assert_eq!(bench.counts(20)[tried + 1], 20, "{balancing:?}");
+            bench.tried.push(tried + 1);
+            assert_eq!(bench.counts(20)[tried + 2], 20, "{balancing:?}");
+        }
+    }
+}
+
+#[test]
 fn a_hash_goes_to_the_same_endpoint_until_that_one_fails() {
     for balancing in &all()[5..] {
         let mut bench = Bench::new(by(*balancing), vec![locality(0, 0, &[1; 8])], &[]);

@@ -13,6 +13,7 @@ use weft_proto::xds::{
                     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig,
                     LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig,
                     SlowStartConfig,
+                    common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
                 },
             },
             core::v3::{
@@ -59,7 +60,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
         connect_timeout: duration(cluster.tcp.connect_timeout.unwrap_or(CONNECT_TIMEOUT)),
         lb_policy: lb_policy(&cluster.balancer).into(),
         lb_config: lb_config(cluster),
-        common_lb_config: cluster.outlier.as_ref().map(common_lb),
+        common_lb_config: common_lb(cluster),
         outlier_detection: cluster.outlier.as_ref().map(outlier_detection),
         circuit_breakers: Some(CircuitBreakers {
             thresholds: vec![thresholds(cluster)],
@@ -136,9 +137,15 @@ fn slow_start(warmup: &Warmup) -> SlowStartConfig {
     }
 }
 
-fn common_lb(outlier: &OutlierDetection) -> CommonLbConfig {
-    let threshold = Percent { value: outlier.health_percent_min.into() };
-    CommonLbConfig { healthy_panic_threshold: Some(threshold), ..Default::default() }
+fn common_lb(cluster: &Cluster) -> Option<CommonLbConfig> {
+    let percent = |outlier: &OutlierDetection| Percent { value: outlier.health_percent_min.into() };
+    let weighted = || LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {});
+    let config = CommonLbConfig {
+        healthy_panic_threshold: cluster.outlier.as_ref().map(percent),
+        locality_config_specifier: cluster.locality_weighted.then(weighted),
+        ..Default::default()
+    };
+    (config != CommonLbConfig::default()).then_some(config)
 }
 
 fn outlier_detection(outlier: &OutlierDetection) -> EncodedOutlier {
@@ -237,17 +244,16 @@ fn istio(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Metadata {
 
 /// The endpoints of a cluster.
 pub(crate) fn endpoints(endpoints: &Endpoints) -> ClusterLoadAssignment {
-    let localities = endpoints.localities.iter().map(|(locality, hosts)| LocalityLbEndpoints {
+    let localities = endpoints.localities.iter().map(|of| LocalityLbEndpoints {
         locality: Some(Locality {
-            region: locality.region.to_string(),
-            zone: locality.zone.to_string(),
-            sub_zone: locality.subzone.to_string(),
+            region: of.locality.region.to_string(),
+            zone: of.locality.zone.to_string(),
+            sub_zone: of.locality.subzone.to_string(),
         }),
-        lb_endpoints: hosts.iter().map(endpoint).collect(),
-        // gRPC clients drop a locality without a weight. Its share is that of its endpoints.
-        load_balancing_weight: number(
-            hosts.iter().fold(0u32, |sum, host| sum.saturating_add(host.weight)).max(1),
-        ),
+        lb_endpoints: of.endpoints.iter().map(endpoint).collect(),
+        // gRPC clients drop a locality without a weight.
+        load_balancing_weight: number(of.weight),
+        priority: of.priority,
         ..Default::default()
     });
     ClusterLoadAssignment {

@@ -48,6 +48,9 @@ struct NodeInput {
     bind: Option<String>,
     #[serde(default)]
     ports: BTreeMap<u16, u16>,
+    /// `region/zone/subzone`.
+    #[serde(default)]
+    locality: String,
 }
 
 #[derive(Deserialize)]
@@ -88,8 +91,12 @@ struct EndpointInput {
     ports: BTreeMap<String, u16>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// Of region `eu`.
     #[serde(default)]
     zone: String,
+    /// `region/zone/subzone`.
+    #[serde(default)]
+    locality: String,
     #[serde(default)]
     health: String,
     #[serde(default)]
@@ -124,8 +131,14 @@ fn node(input: &NodeInput) -> NodeMetadata {
         outbound_http: input.outbound_http.as_ref().map(|bind| bind.parse().unwrap()),
         gateway_bind: input.bind.as_ref().map(|bind| bind.parse().unwrap()),
         gateway_ports: input.ports.clone(),
+        locality: place(&input.locality),
         ..NodeMetadata::default()
     }
+}
+
+fn place(text: &str) -> [String; 3] {
+    let mut parts = text.splitn(3, '/').map(str::to_owned);
+    std::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
 /// The mesh, as a source that tells these services makes it.
@@ -172,8 +185,10 @@ fn objects_of(service: &ServiceInput) -> Vec<wire::upsert::Object> {
             "unhealthy" => wire::Health::Unhealthy,
             _ => wire::Health::Healthy,
         };
-        let locality =
-            wire::Locality { region: "eu".into(), zone: input.zone.clone(), subzone: String::new() };
+        let [region, zone, subzone] = match input.zone.as_str() {
+            "" => place(&input.locality),
+            zone => ["eu".into(), zone.into(), String::new()],
+        };
         wire::upsert::Object::Endpoint(wire::Endpoint {
             id: format!("{}-{i}", service.name),
             service: Some(key.clone()),
@@ -181,7 +196,7 @@ fn objects_of(service: &ServiceInput) -> Vec<wire::upsert::Object> {
             ports: service.ports.iter().map(number).collect(),
             weight: input.weight,
             health: health.into(),
-            locality: (!input.zone.is_empty()).then_some(locality),
+            locality: (!region.is_empty()).then_some(wire::Locality { region, zone, subzone }),
             labels: input.labels.clone().into_iter().collect(),
             workload: input.workload.clone(),
             ..Default::default()

@@ -87,6 +87,58 @@ spec: {hosts: [s7], http: [{directResponse: {status: 200}}]}
     assert_eq!(third.recompiled(), Recompiled::default());
 }
 
+/// A service with an endpoint in each of some places.
+fn spread(name: &str, places: &[&str]) -> Arc<Service> {
+    let mut service = Service::clone(&service(name, &[(80, Protocol::Http)], &vec!["v1"; places.len()]));
+    let endpoints = Arc::make_mut(&mut service.endpoints);
+    for (endpoint, region) in endpoints.values_mut().zip(places) {
+        let locality = Locality { region: (*region).into(), ..Locality::default() };
+        *endpoint = Arc::new(Endpoint { locality, ..Endpoint::clone(endpoint) });
+    }
+    Arc::new(service)
+}
+
+fn sidecar_in(region: &str) -> NodeMetadata {
+    NodeMetadata { locality: [region.into(), String::new(), String::new()], ..sidecar() }
+}
+
+#[test]
+fn proxies_of_one_place_share_a_service_that_goes_by_locality_and_all_proxies_share_the_others() {
+    let rule = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: a}
+spec: {host: near, trafficPolicy: {outlierDetection: {}}}
+";
+    let documents = documents(rule);
+    let far = service("far", &[(80, Protocol::Http)], &["v1"]);
+    let mut compiler = Compiler::default();
+    let first = compiler.update(mesh(&[spread("near", &["a", "b"]), far.clone()]), documents.clone());
+    let other = NodeMetadata { workload: "other".into(), ..sidecar_in("a") };
+    let nodes = [sidecar_in("a"), other, sidecar_in("b"), sidecar()];
+    let before: Vec<_> = nodes.iter().map(|node| first.resources(node)).collect();
+    let names = ["near", "far"].map(|name| format!("outbound|80||{name}.default.svc.cluster.local"));
+    let shared = |sets: &[Arc<ResourceSet>], i: usize, j: usize, name: &str| {
+        let [a, b] = [&sets[i], &sets[j]].map(|set| set.find(Kind::Endpoints, name).unwrap());
+        Arc::ptr_eq(a, b)
+    };
+    for (i, j, near) in [(0, 1, true), (0, 2, false), (0, 3, false), (2, 3, false)] {
+        assert_eq!(shared(&before, i, j, &names[0]), near, "{i} {j}");
+        assert!(shared(&before, i, j, &names[1]), "{i} {j}");
+    }
+    // A change that is seen from one place alone, a change elsewhere, and one for all.
+    let more = service("far", &[(80, Protocol::Http)], &["v1", "v2"]);
+    let second = compiler.update(mesh(&[spread("near", &["a", "b"]), more.clone()]), documents.clone());
+    let third = compiler.update(mesh(&[spread("near", &["a", "b", "b"]), more]), documents);
+    for (i, node) in nodes.iter().enumerate() {
+        let [second, third] = [&second, &third].map(|world| world.resources(node));
+        assert_eq!(exchanged(Kind::Endpoints, &before[i], &second), [names[1].clone()]);
+        assert_eq!(exchanged(Kind::Endpoints, &second, &third), [names[0].clone()]);
+    }
+    let after: Vec<_> = nodes.iter().map(|node| third.resources(node)).collect();
+    assert!(shared(&after, 0, 1, &names[0]) && !shared(&after, 0, 2, &names[0]));
+    assert_eq!(third.recompiled(), Recompiled { services: 1, tables: 0, scopes: 0 });
+}
+
 #[test]
 fn a_scope_that_nobody_asks_for_is_not_kept_for_ever() {
     let mut large = Large::new();
@@ -114,7 +166,7 @@ enum Change {
     Ask { node: usize },
 }
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [s0]\n  http:\n  - route: [{destination: {host: s1, subset: v1}}]",
     "VirtualService\nmetadata: {name: b}\nspec:\n  hosts: [s0, s2]\n  http:\n  - route: [{destination: {host: s0}}]",
     "VirtualService\nmetadata: {name: c}\nspec:\n  hosts: [\"*.cluster.local\"]\n  http:\n  - directResponse: {status: 200}",
@@ -122,6 +174,7 @@ const DOCUMENTS: [&str; 9] = [
     "DestinationRule\nmetadata: {name: a}\nspec: {host: s1, subsets: [{name: v1, labels: {version: v1}}]}",
     "DestinationRule\nmetadata: {name: b}\nspec: {host: s1, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s}}}}",
     "DestinationRule\nmetadata: {name: c}\nspec: {host: \"*.local\", trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
+    "DestinationRule\nmetadata: {name: d}\nspec: {host: s0, trafficPolicy: {outlierDetection: {}}}",
     "Gateway\nmetadata: {name: g}\nspec: {servers: [{hosts: [\"*\"], port: {number: 80, protocol: HTTP}}]}",
     "ServiceEntry\nmetadata: {name: e}\nspec:\n  hosts: [s0.example.com]\n  ports: [{number: 80, name: http}]\n  \
      resolution: STATIC\n  workloadSelector: {labels: {version: v1}}",
@@ -139,7 +192,12 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn nodes() -> [NodeMetadata; 4] {
     let gateway = NodeMetadata { role: weft_proto::node::Role::Gateway, ..NodeMetadata::default() };
-    [sidecar(), upstream("s0"), NodeMetadata { namespace: "elsewhere".into(), ..sidecar() }, gateway]
+    [
+        sidecar_in("a"),
+        upstream("s0"),
+        NodeMetadata { namespace: "elsewhere".into(), ..sidecar_in("b") },
+        gateway,
+    ]
 }
 
 /// All that a proxy sees of a set.
@@ -167,7 +225,13 @@ proptest! {
                 Change::Service { name: i, http, tcp, endpoints } => {
                     let http = http.then_some((80, Protocol::Http));
                     let ports: Vec<_> = http.into_iter().chain(tcp.then_some((81, Protocol::Tcp))).collect();
-                    services.insert(i, service(&name(i), &ports, &["v1", "v2"][..endpoints]));
+                    let mut made = Service::clone(&service(&name(i), &ports, &["v1", "v2"][..endpoints]));
+                    for (j, endpoint) in Arc::make_mut(&mut made.endpoints).values_mut().enumerate() {
+                        let region = ["a", "b"][(i + j) % 2].into();
+                        let locality = Locality { region, ..Locality::default() };
+                        *endpoint = Arc::new(Endpoint { locality, ..Endpoint::clone(endpoint) });
+                    }
+                    services.insert(i, Arc::new(made));
                 }
                 Change::Gone { name } => drop(services.remove(&name)),
                 Change::Document { number, there: now } => there[number] = now,
