@@ -4,10 +4,7 @@ mod dump;
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -34,8 +31,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Admin {
     /// The proxy's state.
     pub shared: Arc<Shared>,
-    /// Whether a configuration has come.
-    pub configured: Arc<AtomicBool>,
     /// Metrics that are not traffic.
     pub recorder: PrometheusHandle,
 }
@@ -105,10 +100,10 @@ impl Admin {
         if self.shared.drain.is_cancelled() {
             return Some("draining".to_owned());
         }
-        if !self.configured.load(Relaxed) {
+        let spec = self.shared.spec.borrow().clone();
+        if !spec.complete {
             return Some("no configuration yet: is the control plane reachable?".to_owned());
         }
-        let spec = self.shared.spec.borrow().clone();
         let bound = self.shared.bound.borrow();
         spec.listeners.keys().find_map(|name| match bound.get(name) {
             Some(Bound::At(_) | Bound::Unix(..)) => None,

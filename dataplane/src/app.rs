@@ -8,7 +8,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use crate::{
     listener::bind::Bound,
     settings::Settings,
     spec::{Spec, Workload},
+    tls,
     worker::{self, Limits, Shared, WorkerHandle},
     xds::{Client, cache::Cache},
 };
@@ -107,19 +108,20 @@ impl App {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("beside").enable_all().build()?;
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (spec, specs) = watch::channel(Arc::new(Spec::default()));
+        let (spec, asked) = watch::channel(Arc::new(Spec::default()));
+        let (live, specs) = watch::channel(Arc::new(Spec::default()));
         let (answer, answers) = watch::channel(dns::Answers::default());
-        let configured = Arc::new(AtomicBool::new(false));
         let limits = Limits { connections_max: settings.connections_max };
         let workload = workload(&settings);
         let shared = Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload));
         let recorder = recorder();
+        runtime.spawn(tls::live::run(asked, live, stop.clone()));
         runtime.spawn(dns::run(specs, answer, stop.clone()));
         runtime.spawn(health::run(shared.clone(), stop.clone()));
-        let served = Admin { shared: shared.clone(), configured: configured.clone(), recorder };
+        let served = Admin { shared: shared.clone(), recorder };
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
         let (addresses, node) = (settings.control_planes.clone(), settings.node());
-        let client = Client { addresses, node, cache, spec, configured, stop: stop.clone() };
+        let client = Client { addresses, node, cache, spec, stop: stop.clone() };
         let xds = runtime.spawn(client.run());
         let mut workers = Vec::with_capacity(settings.workers);
         for index in 0..settings.workers {

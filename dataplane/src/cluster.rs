@@ -28,6 +28,7 @@ use crate::{
     fault::{Cause, Fault},
     retry::Outcome,
     spec::{self, Balancing, ClusterLimits, EndpointAddress, EndpointSet},
+    tls::{client::ClientContext, contexts::Contexts},
 };
 use tables::Tables;
 use tally::Seen;
@@ -94,12 +95,44 @@ pub struct Host {
     pub spec: Arc<spec::Endpoint>,
     /// Its cluster's spec.
     pub cluster: Arc<spec::Cluster>,
+    /// What connections to it begin with.
+    pub link: Link,
     /// Connections to it; outlives changes of weight, health and labels, as do the following.
     pub pool: Rc<Pool>,
     /// Its health as the process finds it.
     pub vital: Arc<Vital>,
     /// Its expected latency, where that decides.
     latency: Option<Rc<Cell<Latency>>>,
+}
+
+/// What connections begin with.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// Nothing.
+    Plain,
+    /// A TLS handshake.
+    Tls(Arc<ClientContext>),
+    /// A TLS handshake for which a secret is missing: there are no connections.
+    Incomplete,
+}
+
+impl Link {
+    /// Of a cluster.
+    pub fn new(cluster: &spec::Cluster, contexts: &Contexts) -> Self {
+        match &cluster.tls {
+            None => Self::Plain,
+            Some(tls) => contexts.client(tls).map_or(Self::Incomplete, |context| Self::Tls(context.clone())),
+        }
+    }
+
+    /// Whether it is the very same.
+    pub fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tls(a), Self::Tls(b)) => Arc::ptr_eq(a, b),
+            (Self::Plain, Self::Plain) | (Self::Incomplete, Self::Incomplete) => true,
+            (Self::Plain | Self::Tls(_) | Self::Incomplete, _) => false,
+        }
+    }
 }
 
 /// One cluster as a worker sees it.
@@ -111,6 +144,8 @@ pub struct Cluster {
     pub spec: Arc<spec::Cluster>,
     /// Its endpoints, as given.
     pub set: Arc<EndpointSet>,
+    /// What connections to them begin with.
+    pub link: Link,
     /// What all workers share.
     pub counters: Arc<Counters>,
     /// Every endpoint, in the set's order, which is the balancer's.
@@ -126,6 +161,7 @@ impl Cluster {
     pub fn new(
         spec: Arc<spec::Cluster>,
         set: Arc<EndpointSet>,
+        link: Link,
         previous: Option<&Cluster>,
         counters: Arc<Counters>,
         mut next_id: impl FnMut() -> u64,
@@ -155,7 +191,12 @@ impl Cluster {
                 id: next_id(),
                 spec: endpoint.clone(),
                 cluster: spec.clone(),
-                pool: old.map(|old| old.pool.clone()).unwrap_or_default(),
+                link: link.clone(),
+                // What was opened for another kind of connection is not taken for this one.
+                pool: old
+                    .filter(|old| old.cluster.tls == spec.tls)
+                    .map(|old| old.pool.clone())
+                    .unwrap_or_default(),
                 vital: counters.vitals.of(&endpoint.address, spec.checks(endpoint)),
                 latency,
             });
@@ -168,6 +209,7 @@ impl Cluster {
             id: next_id(),
             spec,
             set,
+            link,
             counters,
             hosts,
             balancer: RefCell::new(balancer),

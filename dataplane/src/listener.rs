@@ -8,6 +8,7 @@ mod serve;
 
 use std::{collections::HashMap, io, rc::Rc, sync::Arc, time::Duration};
 
+use http::uri::Scheme;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -165,6 +166,16 @@ impl Serving {
     /// Whether doubled slashes in paths become one.
     pub fn merge_slashes(&self) -> bool {
         matches!(&self.chain.protocol, ListenerProtocol::Http(http) if http.merge_slashes)
+    }
+
+    /// How requests came: over TLS that ends here, or in plain text.
+    pub fn scheme(&self) -> Scheme {
+        if self.chain.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// Whether clients are strangers, who cannot say how they came to us (`use_remote_address`).
+    pub fn is_edge(&self) -> bool {
+        matches!(&self.chain.protocol, ListenerProtocol::Http(http) if http.edge)
     }
 
     /// Protocol upgrades allowed on every route.

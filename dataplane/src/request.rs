@@ -12,7 +12,7 @@ use std::{convert::Infallible, rc::Rc};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{CONTENT_TYPE, HOST, SET_COOKIE, TRANSFER_ENCODING},
-    uri::Authority,
+    uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
 use hyper::body::Incoming;
@@ -93,9 +93,10 @@ async fn answer(
         Hashed::default()
     };
     let http2 = match cluster.spec.protocol {
-        UpstreamProtocol::Http1 => false,
-        UpstreamProtocol::Http2 => true,
-        UpstreamProtocol::Downstream => parts.version == Version::HTTP_2,
+        UpstreamProtocol::Http1 => Some(false),
+        UpstreamProtocol::Http2 => Some(true),
+        UpstreamProtocol::Downstream => Some(parts.version == Version::HTTP_2),
+        UpstreamProtocol::Agreed => None,
     };
     let host = [&chosen.request_headers, &route.request_headers]
         .iter()
@@ -106,17 +107,21 @@ async fn answer(
     let mut headers = std::mem::take(&mut parts.headers);
     head::strip_hop_by_hop(&mut headers);
     let tunnel = tunnel.filter(|tunnel| {
-        !http2 && (tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades()))
+        http2 != Some(true) && (tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades()))
     });
+    let mut http2 = http2;
     if let Some(tunnel) = &tunnel {
         tunnel.announce(&mut headers);
+        http2 = Some(false);
     }
-    worker.with_rng(|rng| head::announce(&mut headers, rng));
+    let scheme = serving.scheme();
+    worker.with_rng(|rng| head::announce(&mut headers, &scheme, serving.is_edge(), rng));
     head::mutate(&mut headers, &route.request_headers);
     head::mutate(&mut headers, &chosen.request_headers);
     let source = (!body.is_end_stream()).then(|| Source::new(body, forward.retry.is_some()));
     record.source.clone_from(&source);
-    let outgoing = Outgoing::new(parts.method, path, headers, &host, source, http2)?;
+    let scheme = if cluster.spec.tls.is_some() { Scheme::HTTPS } else { scheme };
+    let outgoing = Outgoing::new(parts.method, (scheme, host, path), headers, source, http2)?;
 
     let started = record.started();
     let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
@@ -151,9 +156,10 @@ fn route(
         (RouteSource::Inline(_), inline) => inline.as_ref()?,
         (RouteSource::Named(name), _) => snapshot.router(name)?,
     };
+    let scheme = serving.scheme();
     let view = View {
         method: &parts.method,
-        scheme: "http",
+        scheme: scheme.as_str(),
         host: host.to_str().ok()?,
         path: parts.uri.path(),
         query: parts.uri.query(),
@@ -165,49 +171,56 @@ fn route(
 /// A request as it goes upstream, from which each try is made.
 struct Outgoing {
     method: Method,
-    uri: Uri,
+    host: HeaderValue,
+    /// As HTTP/1.1 has it, and as HTTP/2 does.
+    uris: [Uri; 2],
     headers: HeaderMap,
     source: Option<Rc<Source>>,
-    http2: bool,
+    /// None is what the endpoint agrees to.
+    http2: Option<bool>,
 }
 
 impl Outgoing {
     fn new(
         method: Method,
-        path: http::uri::PathAndQuery,
-        mut headers: HeaderMap,
-        host: &HeaderValue,
+        (scheme, host, path): (Scheme, HeaderValue, PathAndQuery),
+        headers: HeaderMap,
         source: Option<Rc<Source>>,
-        http2: bool,
+        http2: Option<bool>,
     ) -> Result<Self, Fault> {
-        let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(path);
-        if http2 {
-            headers.remove(HOST);
-            uri.scheme = Some(http::uri::Scheme::HTTP);
-            let authority =
-                Authority::try_from(host.as_bytes()).map_err(|_| Fault::from(Cause::BadRequest))?;
-            uri.authority = Some(authority);
-        } else {
-            headers.insert(HOST, host.clone());
-            head::join_cookies(&mut headers);
-            let unsized_body = source.as_ref().is_some_and(|source| source.size().is_none());
-            if unsized_body {
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
+        let bad = || Fault::from(Cause::BadRequest);
+        let mut uris = [Uri::default(), Uri::default()];
+        if http2 != Some(false) {
+            let mut uri = http::uri::Parts::default();
+            uri.scheme = Some(scheme);
+            uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| bad())?);
+            uri.path_and_query = Some(path.clone());
+            uris[1] = Uri::from_parts(uri).map_err(|_| bad())?;
         }
-        let uri = Uri::from_parts(uri).map_err(|_| Fault::from(Cause::BadRequest))?;
-        Ok(Self { method, uri, headers, source, http2 })
+        if http2 != Some(true) {
+            uris[0] = path.into();
+        }
+        Ok(Self { method, host, uris, headers, source, http2 })
     }
 
     /// The request of the next try; the last one may take the headers along.
-    fn request(&mut self, last: bool) -> Request<RequestBody> {
+    fn request(&mut self, http2: bool, last: bool) -> Request<RequestBody> {
+        let mut headers = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
+        if http2 {
+            headers.remove(HOST);
+        } else {
+            headers.insert(HOST, self.host.clone());
+            head::join_cookies(&mut headers);
+            if self.source.as_ref().is_some_and(|source| source.size().is_none()) {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
         let body = self.source.as_ref().map_or(RequestBody::Empty, Source::body);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
-        *request.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        *request.uri_mut() = self.uris[usize::from(http2)].clone();
+        *request.headers_mut() = headers;
+        *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         request
     }
 }
@@ -227,8 +240,7 @@ async fn settle(
     loop {
         let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried))?;
         record.target = Target::Host(host.clone());
-        let request = outgoing.request(retries_left == 0);
-        let result = attempt(&host, cluster, policy, outgoing.http2, request).await;
+        let result = attempt(&host, cluster, policy, &mut outgoing, retries_left == 0).await;
         let outcome = match &result {
             Ok((response, _)) => {
                 Outcome::Response { status: response.status(), grpc: grpc_status(response.headers()) }
@@ -266,11 +278,20 @@ async fn attempt(
     host: &Rc<Host>,
     cluster: &Cluster,
     policy: Option<&RetryPolicy>,
-    http2: bool,
-    request: Request<RequestBody>,
+    outgoing: &mut Outgoing,
+    last: bool,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let started = host.observes().then(Instant::now);
-    let sending = host.send(&cluster.counters, http2, request);
+    let sending = async {
+        let http2 = match outgoing.http2 {
+            Some(http2) => http2,
+            None => match Box::pin(host.agree(&cluster.counters)).await {
+                Ok(http2) => http2,
+                Err(fault) => return Err(Failed { fault, unsent: Some(outgoing.request(false, last)) }),
+            },
+        };
+        host.send(&cluster.counters, http2, outgoing.request(http2, last)).await
+    };
     let result = match policy.and_then(|policy| policy.per_try_timeout) {
         None => sending.await,
         Some(limit) => match timeout(limit, sending).await {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use crate::{
     cluster::{
-        Cluster, Counters,
+        Cluster, Counters, Link,
         dns::{self, Answers},
     },
     router::Router,
@@ -49,15 +49,18 @@ impl Snapshot {
             .map(|(name, cluster)| {
                 let set = dns::endpoints(spec, answers, cluster).unwrap_or(&self.nothing);
                 let old = self.clusters.get(name);
+                let link = Link::new(cluster, &spec.tls);
                 if let Some(old) = old
                     && Arc::ptr_eq(&old.spec, cluster)
                     && Arc::ptr_eq(&old.set, set)
+                    && old.link.same(&link)
                 {
                     return (name.clone(), old.clone());
                 }
                 let counters = old.map_or_else(|| (maker.counters)(name), |old| old.counters.clone());
                 let old = old.map(|old| &**old);
-                let made = Cluster::new(cluster.clone(), set.clone(), old, counters, || (maker.next_id)());
+                let made =
+                    Cluster::new(cluster.clone(), set.clone(), link, old, counters, || (maker.next_id)());
                 (name.clone(), Rc::new(made))
             })
             .collect();

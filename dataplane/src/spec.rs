@@ -20,7 +20,7 @@ pub use tls::*;
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;
 
-use crate::listener::chains::Chains;
+use crate::{listener::chains::Chains, tls::contexts::Contexts};
 
 /// Everything that the proxy runs at one moment.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,12 @@ pub struct Spec {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// Endpoint sets by resource name (EDS service name, or the cluster's name).
     pub endpoints: BTreeMap<Arc<str>, Arc<EndpointSet>>,
+    /// Secrets by resource name.
+    pub secrets: BTreeMap<Arc<str>, Arc<Secret>>,
+    /// Whether the listeners were told, be there none.
+    pub complete: bool,
+    /// The TLS contexts of listeners and clusters.
+    pub tls: Arc<Contexts>,
 }
 
 /// One listening socket.
@@ -99,6 +105,8 @@ pub struct HttpListener {
     pub stream_idle_timeout: Duration,
     /// HTTP/2 concurrent streams of a downstream connection.
     pub h2_concurrent_streams_max: u32,
+    /// Whether what clients say of the way they came is replaced (`use_remote_address`).
+    pub edge: bool,
     /// Whether `//` in a path becomes `/` before the request is routed and sent on (`merge_slashes`).
     pub merge_slashes: bool,
     /// Protocol upgrades allowed on every route, lower case: `websocket`. A route may allow more.

@@ -89,6 +89,14 @@ impl Stream {
         }
     }
 
+    /// The protocol that both sides of a TLS connection agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.socket {
+            Socket::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Socket::Tcp(_) | Socket::Unix(_) => None,
+        }
+    }
+
     /// Where the client wanted to connect before a packet filter brought it here (`SO_ORIGINAL_DST`), if that is known.
     pub fn original_destination(&self) -> Option<SocketAddr> {
         let Socket::Tcp(stream) = &self.socket else { return None };

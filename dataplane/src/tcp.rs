@@ -27,6 +27,7 @@ use crate::{
     router::weighted,
     spec::TcpListener,
     stream::Stream,
+    tls::client::Purpose,
 };
 
 /// Bytes held per direction.
@@ -41,7 +42,7 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
     let hash = listener.hash_source_ip.then(|| source_ip(&serving.ends)).flatten();
     let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, hash, &[])) else { return };
     let mut tried = Vec::new();
-    let mut connected = host.connect(&cluster.counters).await;
+    let mut connected = host.connect(&cluster.counters, Purpose::Tcp).await;
     note(cluster, &host, &connected);
     let mut host = host;
     if connected.is_err() {
@@ -49,7 +50,7 @@ pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpList
         tried.push(host);
         let Ok(other) = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)) else { return };
         host = other;
-        connected = host.connect(&cluster.counters).await;
+        connected = host.connect(&cluster.counters, Purpose::Tcp).await;
         note(cluster, &host, &connected);
     }
     let target = Target::Host(host.clone());

@@ -1,8 +1,10 @@
 //! TLS: what is shown to peers, whom the proxy believes, and how handshakes end.
 
 pub mod client;
+pub mod contexts;
 pub mod files;
 pub mod hello;
+pub mod live;
 pub mod names;
 pub mod peer;
 pub mod secret;
@@ -19,6 +21,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use metrics::{Counter, counter};
 use rustls::{AlertDescription, CertificateError, Error, crypto::CryptoProvider};
 
 /// The algorithms of all contexts that do not ask for fewer: hybrid post-quantum key exchange first.
@@ -69,6 +72,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 13] = [
+        Self::Done,
+        Self::Timeout,
+        Self::Closed,
+        Self::Malformed,
+        Self::Incompatible,
+        Self::NoCertificate,
+        Self::Expired,
+        Self::Untrusted,
+        Self::Revoked,
+        Self::WrongName,
+        Self::BadCertificate,
+        Self::Refused,
+        Self::NoSecret,
+    ];
+
     /// The word in `weft_tls_handshakes_total`.
     pub fn word(self) -> &'static str {
         match self {
@@ -129,9 +148,11 @@ impl Outcome {
 
 /// Counts a handshake.
 pub fn count(side: Side, outcome: Outcome) {
-    let side = match side {
-        Side::Downstream => "downstream",
-        Side::Upstream => "upstream",
-    };
-    metrics::counter!("weft_tls_handshakes_total", "side" => side, "outcome" => outcome.word()).increment(1);
+    static COUNTERS: LazyLock<[Vec<Counter>; 2]> = LazyLock::new(|| {
+        ["downstream", "upstream"].map(|side| {
+            let counter = |outcome: Outcome| counter!("weft_tls_handshakes_total", "side" => side, "outcome" => outcome.word());
+            Outcome::ALL.map(counter).into()
+        })
+    });
+    COUNTERS[side as usize][outcome as usize].increment(1);
 }

@@ -29,8 +29,9 @@ use crate::{
     request::record::SeriesCache,
     router::Spread,
     snapshot::{Maker, Snapshot},
-    spec::{Spec, Workload},
+    spec::{DownstreamTls, Spec, Workload},
     telemetry::metrics::Traffic,
+    tls::{contexts::Contexts, server::ServerContext},
 };
 
 /// How often idle connections are looked over and failed binds repeated.
@@ -189,6 +190,7 @@ pub struct Worker {
     /// Its connections.
     pub tasks: TaskTracker,
     snapshot: RefCell<Rc<Snapshot>>,
+    contexts: RefCell<Arc<Contexts>>,
     rng: RefCell<SmallRng>,
     spread: RefCell<Spread>,
     next_id: Cell<u64>,
@@ -200,6 +202,7 @@ impl Worker {
             series: SeriesCache::new(shared.traffic.worker()),
             tasks: TaskTracker::new(),
             snapshot: RefCell::default(),
+            contexts: RefCell::default(),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             spread: RefCell::new(Spread::new(rand::random())),
             next_id: Cell::new(1),
@@ -210,6 +213,11 @@ impl Worker {
     /// The current snapshot.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// The TLS context that a filter chain has now; none while a secret of it is missing.
+    pub fn server_context(&self, tls: &DownstreamTls) -> Option<Arc<ServerContext>> {
+        self.contexts.borrow().server(tls).cloned()
     }
 
     /// Lends the worker's randomness.
@@ -230,6 +238,7 @@ impl Worker {
             &Maker { counters: &|name| self.shared.counters(name), next_id: &next_id },
         );
         *self.snapshot.borrow_mut() = Rc::new(next);
+        *self.contexts.borrow_mut() = spec.tls.clone();
     }
 }
 

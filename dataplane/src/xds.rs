@@ -6,13 +6,7 @@ pub mod cache;
 pub mod decode;
 pub mod session;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 use tokio::{
@@ -29,7 +23,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use self::{cache::Cache, decode::Kind, session::Session};
+use self::{cache::Cache, session::Session};
 use crate::spec::Spec;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,8 +51,6 @@ pub struct Client {
     pub cache: Option<Cache>,
     /// Where to publish.
     pub spec: watch::Sender<Arc<Spec>>,
-    /// Set once there is a configuration, be it an empty one.
-    pub configured: Arc<AtomicBool>,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -71,7 +63,6 @@ impl Client {
             Some(Ok(resources)) if !resources.is_empty() => {
                 session.restore(resources);
                 self.spec.send_replace(Arc::new(session.spec()));
-                self.configured.store(true, Relaxed);
                 tracing::info!("serving the last known configuration");
             }
             Some(Err(error)) => tracing::warn!(%error, "cannot read the last known configuration"),
@@ -137,7 +128,6 @@ impl Client {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
                         *backoff = BACKOFF_MIN;
-                        let listeners = Kind::from_type_url(&response.type_url) == Some(Kind::Listener);
                         let outcome = session.receive(response);
                         for (name, refusal) in &outcome.refused {
                             metrics::counter!("weft_xds_rejected_total").increment(1);
@@ -149,9 +139,6 @@ impl Client {
                             metrics::gauge!("weft_xds_unsaved").set(1.0);
                             let since = *unsaved_since.get_or_insert_with(Instant::now);
                             save_at = (Instant::now() + SAVE_QUIET).min(since + SAVE_DELAY_MAX);
-                        }
-                        if listeners {
-                            self.configured.store(true, Relaxed);
                         }
                         if let Err(status) = send(&sender, outcome.requests) {
                             break Err(status);

@@ -19,12 +19,16 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Counted, Counters, Host};
+use super::{Counted, Counters, Host, Link};
 use crate::{
     body::RequestBody,
     fault::{Cause, Fault},
     spec::EndpointAddress,
     stream::Stream,
+    tls::{
+        self, Outcome as Handshake, Side,
+        client::{ClientContext, Purpose},
+    },
     worker::LocalExecutor,
 };
 
@@ -53,6 +57,8 @@ pub struct Pool {
     shared: RefCell<Vec<Rc<Shared>>>,
     /// One at a time opens an HTTP/2 connection; the others then share it.
     connecting: Semaphore,
+    /// Whether the endpoint speaks HTTP/2, where that is agreed on and known.
+    agreed: Cell<Option<bool>>,
     /// Told when a connection is idle again or closed.
     freed: Notify,
     open: Cell<u32>,
@@ -132,6 +138,7 @@ impl Default for Pool {
             idle: RefCell::default(),
             shared: RefCell::default(),
             connecting: Semaphore::new(1),
+            agreed: Cell::new(None),
             freed: Notify::new(),
             open: Cell::new(0),
             active: Cell::new(0),
@@ -284,16 +291,8 @@ impl Host {
     }
 
     async fn connect_http1(&self, counters: &Arc<Counters>) -> Result<Http1, Fault> {
-        let (stream, opened) = self.connect(counters).await?;
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| Fault::from(Cause::ConnectFailed))?;
-        tokio::task::spawn_local(async move {
-            let _opened = opened;
-            let _ = connection.with_upgrades().await; // Errors reach the request that they concern.
-        });
-        Ok(sender)
+        let (stream, opened) = self.connect(counters, Purpose::Http1).await?;
+        start_http1(stream, opened).await
     }
 
     async fn connect_http2(&self, counters: &Arc<Counters>) -> Result<Rc<Shared>, Fault> {
@@ -301,11 +300,15 @@ impl Host {
         if let Some(shared) = self.take_shared() {
             return Ok(shared);
         }
-        let (stream, opened) = match self.connect(counters).await {
+        let (stream, opened) = match self.connect(counters, Purpose::Http2).await {
             // At the limit an open connection takes more streams than it should rather than none.
             Err(fault) if fault.cause == Cause::Overflow => return self.pool.least_shared().ok_or(fault),
             result => result?,
         };
+        self.start_http2(stream, opened).await
+    }
+
+    async fn start_http2(&self, stream: Stream, opened: Opened) -> Result<Rc<Shared>, Fault> {
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -329,26 +332,82 @@ impl Host {
         Ok(shared)
     }
 
-    /// Opens a connection within the cluster's limit and timeout.
-    pub async fn connect(&self, counters: &Arc<Counters>) -> Result<(Stream, Opened), Fault> {
+    /// Whether HTTP/2 is spoken with an endpoint that tells by ALPN. The first connection learns it, and is kept.
+    pub async fn agree(self: &Rc<Self>, counters: &Arc<Counters>) -> Result<bool, Fault> {
+        if let Some(known) = self.pool.agreed.get() {
+            return Ok(known);
+        }
+        let _turn = self.pool.connecting.acquire().await.map_err(|_| Fault::from(Cause::ConnectFailed))?;
+        if let Some(known) = self.pool.agreed.get() {
+            return Ok(known);
+        }
+        let (stream, opened) = self.connect(counters, Purpose::Http).await?;
+        let http2 = stream.alpn() == Some(b"h2");
+        if http2 {
+            self.start_http2(stream, opened).await?;
+        } else {
+            let sender = start_http1(stream, opened).await?;
+            keep(&self.pool, sender, 0, Instant::now());
+        }
+        self.pool.agreed.set(Some(http2));
+        Ok(http2)
+    }
+
+    /// Opens a connection within the cluster's limit and timeout, TLS included.
+    pub async fn connect(
+        &self,
+        counters: &Arc<Counters>,
+        purpose: Purpose,
+    ) -> Result<(Stream, Opened), Fault> {
         let opened = Opened::new(self, counters).ok_or(Fault::from(Cause::Overflow))?;
         let opening = async {
-            match &self.spec.address {
+            let stream = match &self.spec.address {
                 EndpointAddress::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Ok(Stream::from(stream))
+                    Stream::from(stream)
                 }
-                EndpointAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
+                EndpointAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from)?,
                 // Names are resolved before they become endpoints of a worker; one that is left has no address yet.
-                EndpointAddress::Name(..) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
+                EndpointAddress::Name(..) => return Err(std::io::ErrorKind::AddrNotAvailable.into()),
+            };
+            match &self.link {
+                Link::Plain => Ok(stream),
+                Link::Tls(context) => Box::pin(self.secure(context, stream, purpose)).await,
+                Link::Incomplete => {
+                    tls::count(Side::Upstream, Handshake::NoSecret);
+                    Err(std::io::ErrorKind::NotConnected.into())
+                }
             }
         };
         match tokio::time::timeout(self.cluster.connect_timeout, opening).await {
             Ok(Ok(stream)) => Ok((stream, opened)),
             Ok(Err(_)) => Err(Cause::ConnectFailed.into()),
-            Err(_) => Err(Cause::ConnectTimeout.into()),
+            Err(_) => {
+                if matches!(self.link, Link::Tls(_)) {
+                    tls::count(Side::Upstream, Handshake::Timeout);
+                }
+                Err(Cause::ConnectTimeout.into())
+            }
         }
+    }
+
+    async fn secure(
+        &self,
+        context: &ClientContext,
+        stream: Stream,
+        purpose: Purpose,
+    ) -> std::io::Result<Stream> {
+        let name = context.name(&self.spec.address, &self.spec.hostname);
+        let shaken = context.connect(stream, name, purpose).await;
+        let outcome = shaken.as_ref().map_or_else(|outcome| *outcome, |_| Handshake::Done);
+        tls::count(Side::Upstream, outcome);
+        shaken.map(|(stream, _)| stream).map_err(|outcome| {
+            // It may speak another version since; the next connection asks again.
+            self.pool.agreed.set(None);
+            tracing::debug!(endpoint = %self.spec.address, cluster = %self.cluster.name, ?outcome, "TLS failed");
+            std::io::ErrorKind::ConnectionRefused.into()
+        })
     }
 
     fn take_shared(&self) -> Option<Rc<Shared>> {
@@ -400,6 +459,18 @@ impl Drop for Lease {
             }
         }
     }
+}
+
+async fn start_http1(stream: Stream, opened: Opened) -> Result<Http1, Fault> {
+    let (sender, connection) = http1::Builder::new()
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Fault::from(Cause::ConnectFailed))?;
+    tokio::task::spawn_local(async move {
+        let _opened = opened;
+        let _ = connection.with_upgrades().await; // Errors reach the request that they concern.
+    });
+    Ok(sender)
 }
 
 fn keep(pool: &Pool, sender: Http1, served: u32, opened: Instant) {

@@ -12,9 +12,10 @@ use tracing::debug;
 use super::Serving;
 use crate::{
     request,
-    spec::{HttpListener, ListenerProtocol},
+    spec::{DownstreamTls, HttpListener, ListenerProtocol},
     stream::{Spoken, Stream},
     tcp,
+    tls::{self, Outcome, Side},
     worker::LocalExecutor,
 };
 
@@ -32,22 +33,51 @@ const READ_BUFFER_MIN: usize = 8192;
 /// Serves a connection to its end.
 pub(super) async fn serve(mut stream: Stream, serving: Rc<Serving>) {
     let chain = serving.chain.clone();
+    if let Some(tls) = &chain.tls {
+        match Box::pin(secure(stream, &serving, tls)).await {
+            Some(secured) => stream = secured,
+            None => return,
+        }
+    }
     let http = match &chain.protocol {
         ListenerProtocol::Tcp(tcp) => return tcp::relay(stream, &serving, tcp).await,
         ListenerProtocol::Http(http) => http,
     };
-    let spoken = tokio::select! {
-        spoken = tokio::time::timeout(chain.idle_timeout, stream.sniff()) => spoken,
-        () = serving.drain.cancelled() => return, // Nothing was asked yet.
+    let agreed = match stream.alpn() {
+        Some(b"h2") => Some(Spoken::Http2),
+        Some(b"http/1.1" | b"http/1.0") => Some(Spoken::Http1),
+        _ => None,
+    };
+    let spoken = match agreed {
+        Some(spoken) => spoken,
+        None => tokio::select! {
+            spoken = tokio::time::timeout(chain.idle_timeout, stream.sniff()) => match spoken {
+                Ok(Ok(spoken)) => spoken,
+                Ok(Err(_)) | Err(_) => return,
+            },
+            () = serving.drain.cancelled() => return, // Nothing was asked yet.
+        },
     };
     let result = match spoken {
-        Ok(Ok(Spoken::Http1)) => Box::pin(serve_http1(stream, &serving, http)).await,
-        Ok(Ok(Spoken::Http2)) => Box::pin(serve_http2(stream, &serving, http)).await,
-        Ok(Err(_)) | Err(_) => return,
+        Spoken::Http1 => Box::pin(serve_http1(stream, &serving, http)).await,
+        Spoken::Http2 => Box::pin(serve_http2(stream, &serving, http)).await,
     };
     if let Err(error) = result {
         debug!(%error, "downstream connection ended");
     }
+}
+
+/// Shakes hands with the certificates that are in force now; a connection keeps what it began with.
+async fn secure(stream: Stream, serving: &Serving, tls: &DownstreamTls) -> Option<Stream> {
+    let shaken = match serving.worker.server_context(tls) {
+        None => Err(Outcome::NoSecret),
+        Some(context) => tokio::time::timeout(tls.handshake_timeout, context.accept(stream))
+            .await
+            .unwrap_or(Err(Outcome::Timeout)),
+    };
+    let outcome = shaken.as_ref().map_or_else(|outcome| *outcome, |_| Outcome::Done);
+    tls::count(Side::Downstream, outcome);
+    shaken.inspect_err(|outcome| debug!(?outcome, "downstream handshake failed")).ok().map(|it| it.stream)
 }
 
 async fn serve_http1(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {

@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri,
     header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
-    uri::PathAndQuery,
+    uri::{PathAndQuery, Scheme},
 };
 
 use crate::{
@@ -159,8 +159,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what a client must not tell a proxy, and adds what applications expect of one.
-pub fn announce(headers: &mut HeaderMap, rng: &mut impl rand::Rng) {
+/// Removes what a client must not tell a proxy, and adds what applications expect of one: by which `scheme` the request
+/// came, where a proxy before us has not said so. At the `edge` there is none.
+pub fn announce(headers: &mut HeaderMap, scheme: &Scheme, edge: bool, rng: &mut impl rand::Rng) {
     if headers.keys().any(|name| name.as_str().starts_with(INTERNAL_PREFIX)) {
         let internal: Vec<HeaderName> =
             headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
@@ -168,8 +169,9 @@ pub fn announce(headers: &mut HeaderMap, rng: &mut impl rand::Rng) {
             headers.remove(name);
         }
     }
-    if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if edge || !headers.contains_key(FORWARDED_PROTO) {
+        let proto = if *scheme == Scheme::HTTPS { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id(rng.random()));

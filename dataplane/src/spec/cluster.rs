@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use super::Outlier;
+use super::{Outlier, UpstreamTls};
 
 /// An upstream service.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Cluster {
     pub panic_percent: u32,
     /// How endpoints that fail are found and left out for a while; none is not at all.
     pub outlier: Option<Outlier>,
+    /// TLS that connections begin with; none is plain text.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
     /// Time to connect.
@@ -164,6 +166,8 @@ pub enum UpstreamProtocol {
     Http2,
     /// As the downstream speaks (`use_downstream_protocol_config`).
     Downstream,
+    /// HTTP/2 with endpoints that agree to it by ALPN, HTTP/1.1 with others (`auto_config`). Only over TLS.
+    Agreed,
 }
 
 /// `circuit_breakers` and retry budget of a cluster.

@@ -20,6 +20,8 @@ pub struct DownstreamTls {
     pub resumption: bool,
     /// Time for the whole handshake.
     pub handshake_timeout: Duration,
+    /// SHA-256 of the message it was decoded from: equal digests are equal contexts.
+    pub digest: [u8; 32],
 }
 
 /// From an `UpstreamTlsContext`: the proxy is the TLS client.

@@ -37,6 +37,8 @@ pub enum Purpose {
     Http1,
     /// HTTP/2.
     Http2,
+    /// Whichever of the two the endpoint prefers.
+    Http,
 }
 
 /// What handshakes need.
@@ -45,6 +47,7 @@ pub struct ClientContext {
     tcp: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    http: Arc<ClientConfig>,
     sni: Sni,
     material: Material,
     verified: bool,
@@ -90,6 +93,7 @@ impl ClientContext {
             tcp: speaking(&[]),
             http1: speaking(&[HTTP1]),
             http2: speaking(&[HTTP2]),
+            http: speaking(&[HTTP2, HTTP1]),
             sni: tls.sni.clone(),
             material,
             verified,
@@ -118,6 +122,7 @@ impl ClientContext {
             Purpose::Tcp => &self.tcp,
             Purpose::Http1 => &self.http1,
             Purpose::Http2 => &self.http2,
+            Purpose::Http => &self.http,
         };
         let stream = TlsConnector::from(config.clone())
             .connect(name, stream)

@@ -14,8 +14,6 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use tokio::{sync::watch, time::MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
@@ -27,64 +25,58 @@ use crate::spec::Data;
 
 /// How often files are looked at.
 pub const INTERVAL: Duration = Duration::from_secs(2);
+/// Where most hosts keep the authorities that they trust. A control plane that means these names this file; a host that
+/// keeps them elsewhere is asked where.
+const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Largest file, bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Keeps `files` as the disk has them, until stopped.
-pub async fn run(
-    mut wanted: watch::Receiver<BTreeSet<FileKey>>,
-    files: watch::Sender<Arc<Files>>,
-    stop: CancellationToken,
-) {
-    let mut tick = tokio::time::interval(INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut complaints = BTreeMap::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = wanted.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-            _ = tick.tick() => {}
+/// What was read of the disk.
+#[derive(Debug, Default)]
+pub struct Disk {
+    files: Files,
+    complaints: BTreeMap<FileKey, String>,
+}
+
+impl Disk {
+    /// What was loaded; of what cannot be read any more, the last good content.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Whether no file is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.complaints.is_empty()
+    }
+
+    /// Reads those of the wanted files that are not loaded, or all of them `again`, and forgets the others.
+    pub async fn read(&mut self, wanted: BTreeSet<FileKey>, again: bool) {
+        self.files.retain(|key, _| wanted.contains(key));
+        self.complaints.retain(|key, _| wanted.contains(key));
+        let keys: Vec<FileKey> =
+            wanted.into_iter().filter(|key| again || !self.files.contains_key(key)).collect();
+        if keys.is_empty() {
+            return;
         }
-        let keys = wanted.borrow_and_update().clone();
-        if keys.is_empty() && files.borrow().is_empty() {
-            continue;
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            keys.into_iter()
-                .map(|key| (load(&key), key))
-                .map(|(loaded, key)| (key, loaded))
-                .collect::<Vec<_>>()
-        });
-        let Ok(read) = read.await else { continue };
-        let mut next = Files::new();
-        let mut failed = BTreeMap::new();
-        for (key, loaded) in read {
-            let before = files.borrow().get(&key).cloned();
+        let load_all = move || keys.into_iter().map(|key| (load(&key), key)).collect::<Vec<_>>();
+        let Ok(read) = tokio::task::spawn_blocking(load_all).await else { return };
+        for (loaded, key) in read {
             match loaded {
                 Ok(loaded) => {
-                    drop(next.insert(key, before.filter(|before| *before == loaded).unwrap_or(loaded)))
+                    self.complaints.remove(&key);
+                    // What is equal stays the same allocation, by which contexts are compared.
+                    if self.files.get(&key) != Some(&loaded) {
+                        self.files.insert(key, loaded);
+                    }
                 }
                 Err(problem) => {
-                    if complaints.get(&key) != Some(&problem) {
+                    if self.complaints.get(&key) != Some(&problem) {
                         warn!(?key, %problem, "cannot load TLS files; what was loaded before stays in use");
                     }
-                    failed.insert(key.clone(), problem);
-                    if let Some(before) = before {
-                        next.insert(key, before);
-                    }
+                    self.complaints.insert(key, problem);
                 }
             }
         }
-        complaints = failed;
-        files.send_if_modified(|files| {
-            let changed = **files != next;
-            *files = Arc::new(next);
-            changed
-        });
     }
 }
 
@@ -95,6 +87,9 @@ fn load(key: &FileKey) -> Result<Loaded, String> {
         FileKey::Certificate { chain, key } => {
             let certificate = Certificate::parse(&data(chain)?, &data(key)?, provider()).map_err(text)?;
             Loaded::Certificate(Arc::new(certificate))
+        }
+        FileKey::Authorities(path) if **path == *Path::new(HOST_AUTHORITIES) && !path.exists() => {
+            load(&FileKey::SystemAuthorities)?
         }
         FileKey::Authorities(path) => {
             Loaded::Authorities(Arc::new(Authorities::parse(&read(path)?).map_err(text)?))

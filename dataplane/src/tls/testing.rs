@@ -173,6 +173,7 @@ pub(crate) fn downstream(certificates: &[&Issued], validation: Option<Validation
         require_sni: false,
         resumption: true,
         handshake_timeout: Duration::from_secs(5),
+        digest: rand::random(),
     }
 }
 

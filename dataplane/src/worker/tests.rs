@@ -1,5 +1,7 @@
 //! The whole path over loopback: a worker, real sockets, origins of the test's own.
 
+mod tls;
+
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use bytes::Bytes;
@@ -57,6 +59,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         locality_weighted: false,
         panic_percent: 0,
         outlier: None,
+        tls: None,
         protocol,
         connect_timeout: Duration::from_secs(1),
         limits: ClusterLimits {
@@ -142,6 +145,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
             request_headers_timeout: Duration::from_secs(10),
             stream_idle_timeout: Duration::ZERO,
             h2_concurrent_streams_max: 100,
+            edge: false,
             merge_slashes: true,
             upgrades: Vec::new(),
         })),
@@ -151,6 +155,8 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
         routes: BTreeMap::from([("t".into(), Arc::new(table))]),
         clusters: BTreeMap::from([("c".into(), Arc::new(cluster))]),
         endpoints: BTreeMap::from([("c".into(), endpoints)]),
+        complete: true,
+        ..Spec::default()
     }
 }
 

@@ -14,15 +14,17 @@ mod listener;
 mod matching;
 mod outlier;
 mod route;
+mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use prost::Message;
 use weft_proto::xds::google::protobuf::{Any, Duration as ProtoDuration};
 
-use crate::spec::{Cluster, EndpointSet, Listener, RouteConfig};
+use crate::spec::{Cluster, EndpointSet, Listener, RouteConfig, Secret};
 
 /// Types that are subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +33,8 @@ pub enum Kind {
     Cluster,
     /// EDS.
     Endpoints,
+    /// SDS.
+    Secret,
     /// LDS.
     Listener,
     /// RDS.
@@ -39,13 +43,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they make before break.
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes];
+    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Routes];
 
     /// `Any.type_url` of its resources.
     pub fn type_url(self) -> &'static str {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
@@ -61,6 +66,7 @@ impl Kind {
         match self {
             Self::Cluster => "cluster",
             Self::Endpoints => "endpoints",
+            Self::Secret => "secret",
             Self::Listener => "listener",
             Self::Routes => "routes",
         }
@@ -74,6 +80,8 @@ pub enum Resource {
     Cluster(Arc<Cluster>),
     /// From EDS, with its name.
     Endpoints(Arc<str>, Arc<EndpointSet>),
+    /// From SDS, with its name.
+    Secret(Arc<str>, Arc<Secret>),
     /// From LDS.
     Listener(Arc<Listener>),
     /// From RDS.
@@ -85,7 +93,7 @@ impl Resource {
     pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Cluster(cluster) => &cluster.name,
-            Self::Endpoints(name, _) => name,
+            Self::Endpoints(name, _) | Self::Secret(name, _) => name,
             Self::Listener(listener) => &listener.name,
             Self::Routes(routes) => &routes.name,
         }
@@ -133,6 +141,10 @@ pub fn decode(kind: Kind, any: &Any) -> Result<Resource, Refusal> {
         Kind::Endpoints => {
             let (name, set) = endpoint::assignment(parse(bytes)?)?;
             Resource::Endpoints(name, Arc::new(set))
+        }
+        Kind::Secret => {
+            let (name, secret) = secret::secret(parse(bytes)?)?;
+            Resource::Secret(name, Arc::new(secret))
         }
         Kind::Listener => Resource::Listener(Arc::new(listener::listener(parse(bytes)?)?)),
         Kind::Routes => Resource::Routes(Arc::new(route::route_config(parse(bytes)?)?)),

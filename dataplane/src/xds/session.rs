@@ -16,7 +16,10 @@ use weft_proto::xds::{
 };
 
 use super::decode::{Kind, Refusal, Resource, decode};
-use crate::spec::{Cluster, Discovery, HttpListener, Listener, ListenerProtocol, RouteSource, Spec};
+use crate::{
+    spec::{Cluster, Discovery, HttpListener, Listener, ListenerProtocol, RouteSource, Spec},
+    tls::store,
+};
 
 /// gRPC's `INVALID_ARGUMENT`, the code of a NACK.
 const INVALID_ARGUMENT: i32 = 3;
@@ -38,6 +41,11 @@ pub struct Session {
     subscribed: BTreeMap<Kind, BTreeSet<String>>,
     live_listeners: BTreeMap<Arc<str>, Arc<Listener>>,
     live_clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// Secrets that the control plane does not have, or that were refused: nothing waits for them. What needs one is served
+    /// without, which refuses connections.
+    without: BTreeSet<String>,
+    /// Whether the listeners were told, now or in an earlier run.
+    complete: bool,
 }
 
 /// What a response led to.
@@ -55,6 +63,7 @@ pub struct Outcome {
 impl Session {
     /// Takes in what an earlier run saved; what no longer decodes is left out.
     pub fn restore(&mut self, resources: Vec<Wire>) {
+        self.complete = true;
         for wire in resources {
             let kind = wire.resource.as_ref().and_then(|any| Kind::from_type_url(&any.type_url));
             if let Some(kind) = kind {
@@ -124,6 +133,11 @@ impl Session {
         for name in &response.removed_resources {
             outcome.changed |= held.remove(name).is_some();
         }
+        if kind == Kind::Secret {
+            self.without.extend(response.removed_resources.iter().cloned());
+            self.without.extend(outcome.refused.iter().map(|(name, _)| name.clone()));
+        }
+        outcome.changed |= kind == Kind::Listener && !std::mem::replace(&mut self.complete, true);
         if !outcome.refused.is_empty() {
             let lines =
                 outcome.refused.iter().map(|(name, refusal)| format!("{} {name:?}: {refusal}", kind.word()));
@@ -140,6 +154,7 @@ impl Session {
         let mut spec = Spec {
             listeners: self.live_listeners.clone(),
             clusters: self.live_clusters.clone(),
+            complete: self.complete,
             ..Default::default()
         };
         for held in self.held.values().flat_map(BTreeMap::values) {
@@ -149,6 +164,9 @@ impl Session {
                 }
                 Resource::Endpoints(name, set) => {
                     spec.endpoints.insert(name.clone(), set.clone());
+                }
+                Resource::Secret(name, secret) => {
+                    spec.secrets.insert(name.clone(), secret.clone());
                 }
                 Resource::Cluster(_) | Resource::Listener(_) => {}
             }
@@ -177,12 +195,20 @@ impl Session {
             let problem = format!("the resource calls itself {:?}", value.name());
             return Err(Refusal { field: "name".to_owned(), problem });
         }
+        if kind == Kind::Secret {
+            self.without.remove(&wire.name);
+        }
         held.insert(wire.name, Held { any, version: wire.version, value });
         Ok(true)
     }
 
     fn has(&self, kind: Kind, name: &str) -> bool {
         self.held.get(&kind).is_some_and(|held| held.contains_key(name))
+    }
+
+    /// Whether a secret is there, or will not come.
+    fn has_secret(&self, name: &str) -> bool {
+        self.has(Kind::Secret, name) || self.without.contains(name)
     }
 
     fn values(&self, kind: Kind) -> impl Iterator<Item = &Resource> {
@@ -196,18 +222,20 @@ impl Session {
         for value in self.values(Kind::Listener).chain(self.values(Kind::Cluster)) {
             match value {
                 Resource::Listener(listener) => {
-                    let ready = routes_of(listener).all(|name| self.has(Kind::Routes, name));
+                    let ready = routes_of(listener).all(|name| self.has(Kind::Routes, name))
+                        && secrets_of_listener(listener).all(|name| self.has_secret(name));
                     let predecessor = self.live_listeners.get(&listener.name);
                     if let Some(live) = if ready { Some(listener) } else { predecessor } {
                         listeners.insert(listener.name.clone(), live.clone());
                     }
                 }
                 Resource::Cluster(cluster) => {
-                    let ready = endpoints_of(cluster).is_none_or(|name| self.has(Kind::Endpoints, name));
+                    let ready = endpoints_of(cluster).is_none_or(|name| self.has(Kind::Endpoints, name))
+                        && secrets_of_cluster(cluster).all(|name| self.has_secret(name));
                     let predecessor = self.live_clusters.get(&cluster.name).filter(|_| !ready);
                     clusters.insert(cluster.name.clone(), predecessor.unwrap_or(cluster).clone());
                 }
-                Resource::Endpoints(..) | Resource::Routes(_) => {}
+                Resource::Endpoints(..) | Resource::Routes(_) | Resource::Secret(..) => {}
             }
         }
         (self.live_listeners, self.live_clusters) = (listeners, clusters);
@@ -223,14 +251,16 @@ impl Session {
             Resource::Cluster(cluster) => Some(cluster),
             _ => None,
         });
-        let routes =
-            held_listeners.chain(self.live_listeners.values()).flat_map(|listener| routes_of(listener));
-        let endpoints =
-            held_clusters.chain(self.live_clusters.values()).filter_map(|cluster| endpoints_of(cluster));
-        BTreeMap::from([
-            (Kind::Routes, routes.map(str::to_owned).collect()),
-            (Kind::Endpoints, endpoints.map(str::to_owned).collect()),
-        ])
+        let (mut routes, mut endpoints, mut secrets) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for listener in held_listeners.chain(self.live_listeners.values()) {
+            routes.extend(routes_of(listener).map(str::to_owned));
+            secrets.extend(secrets_of_listener(listener).map(str::to_owned));
+        }
+        for cluster in held_clusters.chain(self.live_clusters.values()) {
+            endpoints.extend(endpoints_of(cluster).map(str::to_owned));
+            secrets.extend(secrets_of_cluster(cluster).map(str::to_owned));
+        }
+        BTreeMap::from([(Kind::Routes, routes), (Kind::Endpoints, endpoints), (Kind::Secret, secrets)])
     }
 
     /// Requests for names that are newly wanted or no longer.
@@ -253,6 +283,7 @@ impl Session {
                 ..Default::default()
             });
         }
+        self.without.retain(|name| wanted.get(&Kind::Secret).is_some_and(|names| names.contains(name)));
         self.subscribed = wanted;
         requests
     }
@@ -263,6 +294,15 @@ fn routes_of(listener: &Listener) -> impl Iterator<Item = &str> {
         ListenerProtocol::Http(HttpListener { routes: RouteSource::Named(name), .. }) => Some(&**name),
         ListenerProtocol::Http(_) | ListenerProtocol::Tcp(_) => None,
     })
+}
+
+fn secrets_of_listener(listener: &Listener) -> impl Iterator<Item = &str> {
+    let contexts = listener.chains.all().iter().filter_map(|chain| chain.tls.as_ref());
+    contexts.flat_map(|tls| store::names(&tls.common)).map(|name| &**name)
+}
+
+fn secrets_of_cluster(cluster: &Cluster) -> impl Iterator<Item = &str> {
+    cluster.tls.iter().flat_map(|tls| store::names(&tls.common)).map(|name| &**name)
 }
 
 fn endpoints_of(cluster: &Cluster) -> Option<&str> {

@@ -104,7 +104,6 @@ async fn a_bad_resource_is_nacked_by_name_and_a_lost_stream_is_opened_again() {
         node: Node { id: "proxy".into(), ..Default::default() },
         cache: None,
         spec,
-        configured: Arc::default(),
         stop: stop.clone(),
     };
     let client = tokio::spawn(client.run());

@@ -12,7 +12,7 @@ use weft_proto::xds::envoy::config::{
     },
 };
 
-use super::{At, Refusal, listener, nothing_left, pass_over};
+use super::{At, Refusal, listener, nothing_left, pass_over, tls};
 use crate::{
     listener::chains::{Chains, Overlap},
     spec::{Chain, ChainMatch, SourceKind, Transport},
@@ -47,9 +47,9 @@ fn chain(mut raw: FilterChain) -> Result<Chain, Refusal> {
     };
     let (protocol, idle_timeout) = listener::network_filter(&any).at("filters[0].typed_config")?;
     pass_over!(raw: metadata);
-    // `transport_socket` is left on purpose: to serve in plain text what was meant to be TLS would be no small mistake.
+    let tls = tls::downstream(raw.transport_socket.take(), raw.transport_socket_connect_timeout.take())?;
     nothing_left(&raw)?;
-    Ok(Chain { name, matches: matches.unwrap_or_default(), tls: None, protocol, idle_timeout, digest })
+    Ok(Chain { name, matches: matches.unwrap_or_default(), tls, protocol, idle_timeout, digest })
 }
 
 fn chain_match(mut raw: FilterChainMatch) -> Result<ChainMatch, Refusal> {

@@ -27,7 +27,8 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, balancing, endpoint, nothing_left, optional_duration, outlier, pass_over, required, unpack,
+    At, Refusal, balancing, endpoint, nothing_left, optional_duration, outlier, pass_over, required, tls,
+    unpack,
 };
 use crate::spec::{
     Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
@@ -60,6 +61,11 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     let connect_timeout =
         optional_duration(raw.connect_timeout.take(), "connect_timeout")?.unwrap_or(CONNECT_TIMEOUT);
     let destination = destination(raw.metadata.take().as_ref());
+    let tls = tls::upstream(raw.transport_socket.take())?;
+    if options.protocol == UpstreamProtocol::Agreed && tls.is_none() {
+        let field = "typed_extension_protocol_options.auto_config";
+        return Err(Refusal::new(field, "needs ALPN: add a TLS transport_socket"));
+    }
     // Names of statistics, buffer hints and load reporting: nothing that changes where or how a request goes.
     pass_over!(raw: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, cleanup_interval, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, wait_for_warm_on_init,
@@ -74,6 +80,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         locality_weighted: picking.locality_weighted || common.locality_weighted,
         panic_percent: common.panic_percent,
         outlier,
+        tls,
         protocol: options.protocol,
         connect_timeout,
         limits,
@@ -286,8 +293,14 @@ fn http_options(mut raw: HttpProtocolOptions) -> Result<Options, Refusal> {
             }
             UpstreamProtocol::Downstream
         }
-        Some(UpstreamProtocolOptions::AutoConfig(_)) => {
-            return Err(Refusal::new("auto_config", "needs ALPN, which is not supported by this proxy"));
+        Some(UpstreamProtocolOptions::AutoConfig(config)) => {
+            if config.http3_protocol_options.is_some() || config.alternate_protocols_cache_options.is_some() {
+                return Err(Refusal::new(
+                    "auto_config.http3_protocol_options",
+                    "not supported by this proxy",
+                ));
+            }
+            UpstreamProtocol::Agreed
         }
         None => return Err(Refusal::new("upstream_protocol_options", "missing")),
     };

@@ -180,6 +180,7 @@ fn http(mut raw: HttpConnectionManager) -> Result<(HttpListener, Duration), Refu
     let upgrades =
         upgrades.map(|(i, u)| upgrade(u).at_index("upgrade_configs", i)).collect::<Result<Vec<_>, _>>()?;
     let merge_slashes = take(&mut raw.merge_slashes);
+    let edge = raw.use_remote_address.take().is_some_and(|edge| edge.value);
     http_leftovers(raw)?;
     let listener = HttpListener {
         stat_prefix,
@@ -190,6 +191,7 @@ fn http(mut raw: HttpConnectionManager) -> Result<(HttpListener, Duration), Refu
         request_headers_timeout,
         stream_idle_timeout: stream_idle_timeout.unwrap_or(STREAM_IDLE_TIMEOUT),
         h2_concurrent_streams_max,
+        edge,
         merge_slashes,
         upgrades: upgrades.into_iter().flatten().collect(),
     };
@@ -206,7 +208,7 @@ fn http_leftovers(mut raw: HttpConnectionManager) -> Result<(), Refusal> {
     raw.normalize_path = unless(raw.normalize_path, true);
     pass_over!(raw: path_with_escaped_slashes_action, stream_error_on_invalid_http_message);
     // The peer's address is the remote address, and requests get an id, with or without these.
-    pass_over!(raw: use_remote_address, generate_request_id, preserve_external_request_id, internal_address_config);
+    pass_over!(raw: generate_request_id, preserve_external_request_id, internal_address_config);
     // Cosmetics of the `server` header and patience while closing.
     pass_over!(raw: server_name, server_header_transformation, drain_timeout, drain_timeout_jitter, delayed_close_timeout,
         stream_flush_timeout, http1_safe_max_connection_duration, append_local_overload);

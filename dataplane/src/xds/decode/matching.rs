@@ -104,7 +104,8 @@ fn parameter(raw: QueryParameterMatcher) -> Result<QueryMatch, Refusal> {
     Ok(QueryMatch { name, value })
 }
 
-fn string(raw: StringMatcher) -> Result<ValueMatch, Refusal> {
+/// A condition on a text.
+pub(super) fn string(raw: StringMatcher) -> Result<ValueMatch, Refusal> {
     let ignore_case = raw.ignore_case;
     let fold = |text: String| if ignore_case { text.to_ascii_lowercase() } else { text };
     Ok(match raw.match_pattern {

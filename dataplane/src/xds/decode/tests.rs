@@ -147,11 +147,11 @@ fn a_security_field_is_never_ignored() {
     refused(
         Kind::Cluster,
         &Cluster { transport_socket: transport_socket.clone(), ..cluster() },
-        "transport_socket",
+        "transport_socket.typed_config",
     );
     let mut tls = listener(&manager());
     tls.filter_chains[0].transport_socket = transport_socket;
-    refused(Kind::Listener, &tls, "filter_chains[0].transport_socket");
+    refused(Kind::Listener, &tls, "filter_chains[0].transport_socket.typed_config");
     let mut filtered = manager();
     filtered.http_filters.insert(0, http_filter(any(&Cors::default())));
     refused(

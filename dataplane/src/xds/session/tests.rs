@@ -1,13 +1,22 @@
 //! The conversation, without a network.
 
 use prost::{Message, Name};
-use weft_proto::xds::envoy::config::{
-    cluster::v3::{
-        Cluster,
-        cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+use weft_proto::xds::envoy::{
+    config::{
+        cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+        },
+        core::v3::{
+            AggregatedConfigSource, ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier,
+            transport_socket,
+        },
+        endpoint::v3::ClusterLoadAssignment,
     },
-    core::v3::{AggregatedConfigSource, ConfigSource, config_source::ConfigSourceSpecifier},
-    endpoint::v3::ClusterLoadAssignment,
+    extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, CommonTlsContext, SdsSecretConfig, Secret, UpstreamTlsContext,
+        common_tls_context::ValidationContextType, secret,
+    },
 };
 
 use super::*;
@@ -50,6 +59,70 @@ fn the_endpoints_of_a_cluster_are_asked_for_before_it_is_acked() {
     assert_eq!(outcome.requests[0].resource_names_subscribe, ["svc"]);
     assert_eq!(outcome.requests[1].response_nonce, "n");
     assert_eq!(outcome.requests[1].error_detail, None);
+}
+
+fn secured(name: &str, secret: &str) -> Cluster {
+    let config = ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..Default::default()
+    };
+    let named = SdsSecretConfig { name: secret.into(), sds_config: Some(config) };
+    let common = CommonTlsContext {
+        validation_context_type: Some(ValidationContextType::ValidationContextSdsSecretConfig(named)),
+        ..Default::default()
+    };
+    let context = UpstreamTlsContext { common_tls_context: Some(common), ..Default::default() };
+    let any = Any { type_url: UpstreamTlsContext::type_url(), value: context.encode_to_vec() };
+    let typed = transport_socket::ConfigType::TypedConfig(any);
+    let socket = TransportSocket { name: "tls".into(), config_type: Some(typed) };
+    Cluster { name: name.into(), transport_socket: Some(socket), ..Default::default() }
+}
+
+#[test]
+fn what_names_a_secret_waits_for_it_unless_it_will_not_come() {
+    let plain = Cluster { name: "a".into(), ..Default::default() };
+    let open = || {
+        let mut session = Session::default();
+        session.receive(response(Kind::Cluster, vec![wire("a", &plain)]));
+        let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &secured("a", "s"))]));
+        assert_eq!(outcome.requests[0].type_url, Kind::Secret.type_url());
+        assert_eq!(outcome.requests[0].resource_names_subscribe, ["s"]);
+        assert!(
+            session.spec().clusters["a"].tls.is_none(),
+            "the predecessor stays while the secret is awaited"
+        );
+        session
+    };
+    let validation = secret::Type::ValidationContext(CertificateValidationContext::default());
+    let secret = |r#type| Secret { name: "s".into(), r#type: Some(r#type) };
+    let mut session = open();
+    session.receive(response(Kind::Secret, vec![wire("s", &secret(validation))]));
+    assert!(session.spec().clusters["a"].tls.is_some());
+    assert_eq!(session.spec().secrets.len(), 1);
+    session.receive(response(Kind::Cluster, vec![wire("a", &plain)]));
+    assert_eq!(session.spec().secrets.len(), 0, "a secret that nothing names is not kept");
+
+    let mut session = open();
+    let gone =
+        DeltaDiscoveryResponse { removed_resources: vec!["s".into()], ..response(Kind::Secret, vec![]) };
+    session.receive(gone);
+    assert!(session.spec().clusters["a"].tls.is_some());
+
+    let mut session = open();
+    let bad = secret(secret::Type::GenericSecret(Default::default()));
+    let outcome = session.receive(response(Kind::Secret, vec![wire("s", &bad)]));
+    assert_eq!(outcome.refused.len(), 1);
+    assert!(session.spec().clusters["a"].tls.is_some());
+}
+
+#[test]
+fn a_configuration_is_complete_once_listeners_were_told_be_there_none() {
+    let mut session = Session::default();
+    assert!(!session.receive(response(Kind::Cluster, vec![])).changed);
+    assert!(!session.spec().complete);
+    assert!(session.receive(response(Kind::Listener, vec![])).changed);
+    assert!(session.spec().complete);
+    assert!(!session.receive(response(Kind::Listener, vec![])).changed);
 }
 
 #[test]
