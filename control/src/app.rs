@@ -98,7 +98,7 @@ impl App {
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
         let feed = Feed {
             desk: desk.clone(),
-            compiler: Compiler::new(settings.locality_lb.clone()),
+            compiler: Compiler::new(settings.locality_lb.clone(), settings.logs.clone()),
             publisher: publisher.clone(),
             compiled,
             revision: 0,

@@ -42,6 +42,7 @@ use services::{Compiled, Services};
 use tables::{Same, Tables};
 
 use crate::{
+    access_log::MeshLogs,
     documents::{Document, DocumentSet, LocalityLb, hosts::Hosts},
     model::{Mesh, ServiceKey},
     resource::ResourceSet,
@@ -53,6 +54,7 @@ pub struct Compiler {
     world: Arc<World>,
     /// How load goes by locality where no document says.
     locality: Arc<LocalityLb>,
+    logs: Arc<MeshLogs>,
 }
 
 /// Everything compiled from one registry snapshot and one set of documents.
@@ -61,6 +63,7 @@ pub struct World {
     /// Rises with every update.
     pub revision: u64,
     domain: Arc<str>,
+    logs: Arc<MeshLogs>,
     services: Services,
     documents: Arc<DocumentSet>,
     hosts: Arc<Hosts>,
@@ -84,9 +87,9 @@ pub struct Recompiled {
 }
 
 impl Compiler {
-    /// Nothing compiled yet. `locality` is how load goes by locality where no document says.
-    pub fn new(locality: LocalityLb) -> Self {
-        Self { world: Arc::default(), locality: Arc::new(locality) }
+    /// Nothing compiled yet. `locality` is how load goes by locality where no document says, `logs` what is logged.
+    pub fn new(locality: LocalityLb, logs: MeshLogs) -> Self {
+        Self { world: Arc::default(), locality: Arc::new(locality), logs: Arc::new(logs) }
     }
 
     /// Compiles what changed since the last update, and shares the rest.
@@ -143,6 +146,7 @@ impl Compiler {
         self.world = Arc::new(World {
             revision,
             domain,
+            logs: self.logs.clone(),
             services,
             documents,
             hosts,

@@ -1,4 +1,5 @@
 //! The control plane: facts (registry) and intent (documents) become xDS resources.
+pub mod access_log;
 pub mod admin;
 pub mod ads;
 pub mod app;

@@ -12,6 +12,7 @@ use config::{Config, Environment, File};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access_log::{MeshLogs, RawMeshLogs, RawProvider},
     documents::{LocalityLb, locality},
     model::MESH_DOMAIN_DEFAULT,
 };
@@ -23,7 +24,7 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 7] = [
+pub const OPTIONS: [&str; 11] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -31,6 +32,10 @@ pub const OPTIONS: [&str; 7] = [
     "hold_down",
     "insecure_loopback",
     "locality_lb_setting",
+    "root_namespace",
+    "access_log_file",
+    "access_log_encoding",
+    "access_log_format",
 ];
 
 /// What a human wrote: everything may be left out, nothing unknown is taken.
@@ -58,6 +63,21 @@ pub struct RawSettings {
     /// How load goes by locality where no DestinationRule says: YAML of Istio's `localityLbSetting`. Default: near first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality_lb_setting: Option<String>,
+    /// Namespace whose `Telemetry` documents are the whole mesh's. Default `istio-system`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_namespace: Option<String>,
+    /// File in which every proxy logs its requests, `/dev/stdout` say; Istio's `accessLogFile`. Default: none is logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log_file: Option<String>,
+    /// `text` (default) or `json`; Istio's `accessLogEncoding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log_encoding: Option<String>,
+    /// Format string, or an object of them with `json`; Istio's `accessLogFormat`. Default: Istio's formats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log_format: Option<String>,
+    /// Log files that `Telemetry` documents may name; Istio's `extensionProviders`. From a file only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extension_providers: Vec<RawProvider>,
 }
 
 /// What the program trusts.
@@ -75,6 +95,8 @@ pub struct Settings {
     pub hold_down: Duration,
     /// How load goes by locality where no DestinationRule says.
     pub locality_lb: LocalityLb,
+    /// What proxies log.
+    pub logs: MeshLogs,
 }
 
 /// Settings that cannot be used.
@@ -130,7 +152,15 @@ impl Settings {
             Some(text) => humantime::parse_duration(&text)
                 .map_err(|error| bad("hold_down", format!("{text:?}: {error}; write it like 60s")))?,
         };
+        let logs = RawMeshLogs {
+            root_namespace: raw.root_namespace,
+            file: raw.access_log_file,
+            encoding: raw.access_log_encoding,
+            format: raw.access_log_format,
+            providers: raw.extension_providers,
+        };
         Ok(Self {
+            logs: logs.check().map_err(|(option, problem)| bad(option, problem))?,
             xds_bind: loopback("xds_bind", raw.xds_bind, XDS_BIND_DEFAULT)?,
             admin_bind: loopback("admin_bind", raw.admin_bind, ADMIN_BIND_DEFAULT)?,
             data_dir,

@@ -40,11 +40,19 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
         // Before anything starts, so that no signal is lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // What tools that rotate logs send: files are opened again.
+        let mut rotated = signal(SignalKind::user_defined1())?;
+        let mut hung_up = signal(SignalKind::hangup())?;
         let app = App::start(settings)?;
+        let shared = app.shared.clone();
         let asked = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = rotated.recv() => shared.logs.reopen(),
+                    _ = hung_up.recv() => shared.logs.reopen(),
+                }
             }
         };
         app.wait(asked).await;
@@ -157,8 +165,11 @@ impl App {
             self.runtime.spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
         let finished = tokio::time::timeout(self.drain_timeout, join).await.is_ok();
         self.stop.cancel();
+        let shared = self.shared;
+        let lines = self.runtime.spawn_blocking(move || shared.logs.finish());
+        let logged = tokio::time::timeout(STOP_TIMEOUT, lines).await.is_ok();
         let saved = tokio::time::timeout(STOP_TIMEOUT, self.xds).await;
-        tracing::info!(finished, saved = saved.is_ok(), "proxy ended");
+        tracing::info!(finished, saved = saved.is_ok(), logged, "proxy ended");
         // In an async context a runtime may not be waited for.
         self.runtime.shutdown_background();
         finished

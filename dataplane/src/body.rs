@@ -72,6 +72,7 @@ pub struct Source {
     replayable: Cell<bool>,
     generation: Cell<u32>,
     bytes: Cell<u64>,
+    ended: Cell<Option<Instant>>,
 }
 
 impl Source {
@@ -84,12 +85,18 @@ impl Source {
             replayable: Cell::new(keep),
             generation: Cell::new(0),
             bytes: Cell::new(0),
+            ended: Cell::new(None),
         })
     }
 
     /// Bytes that have come so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// When the last of it had come; none before that.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended.get()
     }
 
     /// Bytes that are still to come, when that is known.
@@ -140,7 +147,12 @@ impl Body for RequestBody {
             *sent += 1;
             return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
         }
-        let polled = Pin::new(&mut *source.incoming.borrow_mut()).poll_frame(cx);
+        let mut incoming = source.incoming.borrow_mut();
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if polled.is_ready() && incoming.is_end_stream() {
+            source.ended.set(Some(Instant::now()));
+        }
+        drop(incoming);
         polled.map(|frame| {
             frame.map(|frame| {
                 let frame = frame.map_err(BodyError::Source)?;

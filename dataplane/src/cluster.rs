@@ -257,6 +257,7 @@ impl Cluster {
                 Cause::RequestTimeout | Cause::TryTimeout => Seen::Late,
                 // Nothing that the endpoint has to do with.
                 Cause::BadRequest
+                | Cause::BadPath
                 | Cause::NoRoute
                 | Cause::NoCluster(_)
                 | Cause::NoEndpoint

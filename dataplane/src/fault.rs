@@ -1,5 +1,9 @@
 //! What can go wrong with a request, and the one map from each cause to what people and programs see of it. Pure.
 
+pub mod flags;
+
+pub use flags::Flags;
+
 use http::StatusCode;
 
 /// Why a request was not answered by its upstream.
@@ -7,6 +11,8 @@ use http::StatusCode;
 pub enum Cause {
     /// The request is malformed or means different things to different readers.
     BadRequest,
+    /// The path means different things to different readers.
+    BadPath,
     /// No route matches.
     NoRoute,
     /// The route's cluster is not known; the route says which status to answer.
@@ -77,7 +83,7 @@ pub struct Face {
     pub status: StatusCode,
     /// gRPC status.
     pub grpc: u16,
-    /// Envoy's response flag.
+    /// Envoy's response flag; `-` for what Envoy has none for.
     pub flag: &'static str,
     /// Envoy's `%RESPONSE_CODE_DETAILS%`.
     pub details: &'static str,
@@ -96,6 +102,7 @@ impl Cause {
     pub fn face(self) -> Face {
         let (status, grpc, flag, details, body) = match self {
             Cause::BadRequest => (StatusCode::BAD_REQUEST, INTERNAL, "DPE", "bad_request", "bad request"),
+            Cause::BadPath => (StatusCode::BAD_REQUEST, INTERNAL, "-", "path_normalization_failed", ""),
             Cause::NoRoute => (StatusCode::NOT_FOUND, UNIMPLEMENTED, "NR", "route_not_found", ""),
             Cause::NoCluster(status) => {
                 let grpc = if status == StatusCode::NOT_FOUND { UNIMPLEMENTED } else { UNAVAILABLE };
@@ -170,7 +177,7 @@ impl Cause {
 
     fn side(self) -> Side {
         match self {
-            Cause::BadRequest => Side::Downstream,
+            Cause::BadRequest | Cause::BadPath => Side::Downstream,
             Cause::NoRoute | Cause::NoCluster(_) | Cause::NoEndpoint | Cause::Overflow => Side::Proxy,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
@@ -185,6 +192,7 @@ impl Cause {
     fn repeat(self) -> Repeat {
         match self {
             Cause::BadRequest
+            | Cause::BadPath
             | Cause::NoRoute
             | Cause::NoCluster(_)
             | Cause::NoEndpoint

@@ -1,4 +1,5 @@
 //! The proxy.
+pub mod access_log;
 pub mod admin;
 pub mod app;
 pub mod balance;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    access_log::Logging,
     router::Router,
     spec::{self, Chain, Direction, HttpListener, ListenerProtocol, RouteSource, Spec},
     stream::{Ends, Stream},
@@ -37,6 +38,8 @@ pub struct Serving {
     pub inline: Option<Rc<Router>>,
     /// The ends of the connection that is served.
     pub ends: Ends,
+    /// Its access logs.
+    pub logging: Option<Rc<Logging>>,
     drain: CancellationToken,
 }
 
@@ -193,15 +196,17 @@ impl Serving {
             }
             _ => None,
         };
+        let logging = chain.access_logs.as_ref().map(|logs| Logging::new(logs, &worker.shared.logs));
         let (worker, chain, drain) = (worker.clone(), chain.clone(), CancellationToken::new());
-        Rc::new(Self { worker, chain, direction, inline, ends: Ends::default(), drain })
+        Rc::new(Self { worker, chain, direction, inline, ends: Ends::default(), logging, drain })
     }
 
     /// The same for one connection.
     fn of(&self, ends: Ends) -> Rc<Self> {
-        let Self { worker, chain, direction, inline, drain, .. } = self;
+        let Self { worker, chain, direction, inline, logging, drain, .. } = self;
         let (worker, chain, inline) = (worker.clone(), chain.clone(), inline.clone());
-        Rc::new(Self { worker, chain, direction: *direction, inline, ends, drain: drain.clone() })
+        let (direction, logging, drain) = (*direction, logging.clone(), drain.clone());
+        Rc::new(Self { worker, chain, direction, inline, ends, logging, drain })
     }
 }
 

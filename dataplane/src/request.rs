@@ -11,7 +11,7 @@ use std::{convert::Infallible, rc::Rc};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONTENT_TYPE, HOST, SET_COOKIE, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, HOST, SET_COOKIE, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -39,9 +39,7 @@ pub async fn serve(
     serving: Rc<Serving>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let grpc =
-        request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
-    let mut record = Record::new(&serving.worker, serving.direction, grpc);
+    let mut record = Record::new(&serving, &request);
     let snapshot = serving.worker.snapshot(); // One view for the whole request.
     Ok(match answer(&serving, &snapshot, request, &mut record).await {
         Ok(Answer::Upstream(response, lease, deadline)) => {
@@ -49,6 +47,8 @@ pub async fn serve(
         }
         Ok(Answer::Local(response)) => {
             record.status = Some(response.status());
+            record.details = Some("direct_response");
+            record.respond(response.headers());
             response.map(|body| ResponseBody::whole(body, record))
         }
         Err(fault) => reply::fault(fault, record),
@@ -70,7 +70,9 @@ async fn answer(
     let tunnel = Tunnel::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     let host = head::normalise(&mut parts, serving.merge_slashes())?;
-    let route = route(serving, snapshot, &parts, &host).ok_or(Cause::NoRoute)?;
+    let route = route(serving, snapshot, &parts, &host);
+    record.routed(&parts, &host, route.as_ref());
+    let route = route.ok_or(Cause::NoRoute)?;
     let forward = match &route.action {
         RouteAction::Direct(direct) => {
             return Ok(Answer::Local(reply::direct(direct, &route.response_headers)));
@@ -118,6 +120,7 @@ async fn answer(
     worker.with_rng(|rng| head::announce(&mut headers, &scheme, serving.is_edge(), rng));
     head::mutate(&mut headers, &route.request_headers);
     head::mutate(&mut headers, &chosen.request_headers);
+    record.sent(&path, &host, &headers);
     let source = (!body.is_end_stream()).then(|| Source::new(body, forward.retry.is_some()));
     record.source.clone_from(&source);
     let scheme = if cluster.spec.tls.is_some() { Scheme::HTTPS } else { scheme };
@@ -131,6 +134,8 @@ async fn answer(
     let (mut response, lease) =
         held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
     record.status = Some(response.status());
+    record.details = Some("via_upstream");
+    record.answered(&lease);
     record.grpc_status = grpc_status(response.headers());
     *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.
     head::strip_hop_by_hop(response.headers_mut());
@@ -142,6 +147,7 @@ async fn answer(
     }
     head::mutate(response.headers_mut(), &route.response_headers);
     head::mutate(response.headers_mut(), &chosen.response_headers);
+    record.respond(response.headers());
     Ok(Answer::Upstream(response, lease, deadline))
 }
 
@@ -214,6 +220,11 @@ impl Outgoing {
             if self.source.as_ref().is_some_and(|source| source.size().is_none()) {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
+            // There are servers that answer 411 without it, where the method is one that brings content.
+            let bare = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE];
+            if self.source.is_none() && !bare.contains(&self.method) {
+                headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+            }
         }
         let body = self.source.as_ref().map_or(RequestBody::Empty, Source::body);
         let mut request = Request::new(body);
@@ -236,10 +247,11 @@ async fn settle(
 ) -> Result<(Response<Incoming>, Lease), Fault> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let mut retries_left = policy.map_or(0, |policy| policy.retries_max);
-    let mut _retrying = None; // Counts against the retry limit while the retry is under way.
+    let mut retrying = None; // Counts against the retry limit while the retry is under way.
     loop {
         let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried))?;
         record.target = Target::Host(host.clone());
+        record.attempts += 1;
         let result = attempt(&host, cluster, policy, &mut outgoing, retries_left == 0).await;
         let outcome = match &result {
             Ok((response, _)) => {
@@ -252,12 +264,17 @@ async fn settle(
             return result.map_err(|failed| failed.fault);
         };
         let replayable = outgoing.source.as_ref().is_none_or(|source| source.replayable());
+        drop(retrying.take()); // Over when the next one is asked for.
         let allowed = if retries_left > 0 && replayable { cluster.retry() } else { None };
         if allowed.is_none() {
-            record.flag = "URX";
+            match (retries_left, replayable) {
+                (0, _) => record.flags.add("URX"),
+                (_, true) => record.flags.add("UO"), // The budget is empty.
+                (_, false) => {}
+            }
             return result.map_err(|failed| failed.fault);
         }
-        _retrying = allowed;
+        retrying = allowed;
         drop(result); // Closes the try that is given up.
         let retry = policy.retries_max - retries_left;
         retries_left -= 1;

@@ -3,6 +3,7 @@
 //! Every value here is immutable once decoded and shared by `Arc`, so an update that leaves a cluster or route table
 //! alone leaves the very same allocation in place (`Arc::ptr_eq` tells "untouched").
 
+mod access_log;
 mod chain;
 mod cluster;
 mod hash;
@@ -11,6 +12,7 @@ mod tls;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use access_log::*;
 pub use chain::*;
 pub use cluster::*;
 pub use hash::*;

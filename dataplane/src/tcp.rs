@@ -3,21 +3,24 @@
 use std::{
     cell::Cell,
     io,
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
     time::Instant,
 };
 
 use crate::{
+    access_log::Facts,
     cluster::{Cluster, Host},
-    fault::Fault,
+    fault::{Cause, Fault, Flags},
     listener::Serving,
     request::{
         hash::source_ip,
@@ -33,52 +36,102 @@ use crate::{
 /// Bytes held per direction.
 const BUFFER_BYTES: usize = 16 * 1024;
 
+/// What becomes of a connection.
+struct Passage {
+    target: Target,
+    flags: Flags,
+    upstream_local: Option<SocketAddr>,
+    received: Rc<Cell<u64>>,
+    sent: Rc<Cell<u64>>,
+}
+
 /// Relays until both sides are done, or nothing moves for the listener's idle timeout.
 pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpListener) {
+    let began = Instant::now();
+    let mut passage = Passage {
+        target: Target::None,
+        flags: Flags::default(),
+        upstream_local: None,
+        received: Rc::default(),
+        sent: Rc::default(),
+    };
+    if let Err(cause) = carry(downstream, serving, listener, &mut passage).await {
+        passage.flags.add(cause.face().flag);
+    }
+    log(serving, &passage, began);
+}
+
+async fn carry(
+    downstream: Stream,
+    serving: &Rc<Serving>,
+    listener: &TcpListener,
+    passage: &mut Passage,
+) -> Result<(), Cause> {
     let worker = &serving.worker;
     let snapshot = worker.snapshot();
-    let Some(chosen) = weighted(&listener.clusters, &mut *worker.spread()) else { return };
-    let Some(cluster) = snapshot.cluster(&chosen.name) else { return };
+    let chosen = weighted(&listener.clusters, &mut *worker.spread()).ok_or(Cause::NoEndpoint)?;
+    let not_found = Cause::NoCluster(StatusCode::SERVICE_UNAVAILABLE);
+    let cluster = snapshot.cluster(&chosen.name).ok_or(not_found)?;
+    passage.target = Target::Cluster(cluster.clone());
     let hash = listener.hash_source_ip.then(|| source_ip(&serving.ends)).flatten();
-    let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, hash, &[])) else { return };
     let mut tried = Vec::new();
-    let mut connected = host.connect(&cluster.counters, Purpose::Tcp).await;
-    note(cluster, &host, &connected);
-    let mut host = host;
-    if connected.is_err() {
-        // Nothing was sent: another endpoint may take it.
-        tried.push(host);
-        let Ok(other) = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)) else { return };
-        host = other;
-        connected = host.connect(&cluster.counters, Purpose::Tcp).await;
+    let (connected, host) = loop {
+        let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)).map_err(|fault| fault.cause)?;
+        let connected = host.connect(&cluster.counters, Purpose::Tcp).await;
         note(cluster, &host, &connected);
-    }
-    let target = Target::Host(host.clone());
-    let (upstream, flag, _opened) = match connected {
-        Ok((stream, opened)) => (Some(stream), "-", Some(opened)),
-        Err(fault) => (None, fault.cause.face().flag, None),
+        // Nothing was sent: another endpoint may take it, once.
+        if connected.is_ok() || !tried.is_empty() {
+            break (connected, host);
+        }
+        tried.push(host);
     };
-    let labels = labels_tcp(&worker.shared.workload, serving.direction, &target, flag);
+    passage.target = Target::Host(host);
+    if let Err(fault) = &connected {
+        passage.flags.add(fault.cause.face().flag);
+    }
+    let labels = labels_tcp(&worker.shared.workload, serving.direction, &passage.target, passage.flags);
     let series = worker.series.traffic().series(labels);
     series.tcp_opened.fetch_add(1, Relaxed);
-    if let Some(upstream) = upstream {
+    if let Ok((upstream, _opened)) = connected {
+        passage.upstream_local = upstream.ends().local;
         let moved = Rc::new(Cell::new(Instant::now()));
-        let mut downstream = Watched { stream: downstream, moved: moved.clone() };
-        let mut upstream = Watched { stream: upstream, moved: moved.clone() };
-        let (received, sent) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let mut downstream =
+            Watched { stream: downstream, moved: moved.clone(), read: passage.received.clone() };
+        let mut upstream = Watched { stream: upstream, moved: moved.clone(), read: passage.sent.clone() };
         tokio::select! {
-            result = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER_BYTES, BUFFER_BYTES) => {
-                if let Ok((up, down)) = result {
-                    received.set(up);
-                    sent.set(down);
-                }
-            }
+            // How a connection ends is its users' business.
+            _ = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER_BYTES, BUFFER_BYTES) => {}
             () = idle(&moved, serving.chain.idle_timeout) => {}
         }
-        series.tcp_received.fetch_add(received.get(), Relaxed);
-        series.tcp_sent.fetch_add(sent.get(), Relaxed);
+        series.tcp_received.fetch_add(passage.received.get(), Relaxed);
+        series.tcp_sent.fetch_add(passage.sent.get(), Relaxed);
     }
     series.tcp_closed.fetch_add(1, Relaxed);
+    Ok(())
+}
+
+fn log(serving: &Serving, passage: &Passage, began: Instant) {
+    let Some(logging) = &serving.logging else { return };
+    let mut log = logging.begin();
+    let notes = log.notes();
+    notes.ends = serving.ends;
+    notes.upstream_local = passage.upstream_local;
+    let duration = began.elapsed();
+    let facts = Facts {
+        began,
+        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+        duration,
+        status: None,
+        details: None,
+        flags: passage.flags,
+        grpc_status: None,
+        bytes_received: passage.received.get(),
+        bytes_sent: passage.sent.get(),
+        request_ended: None,
+        target: &passage.target,
+        attempts: 0,
+    };
+    serving.worker.with_rng(|rng| log.write(&facts, rng));
 }
 
 /// Tells outlier detection whether there was a connection.
@@ -100,10 +153,12 @@ async fn idle(moved: &Cell<Instant>, timeout: Duration) {
     }
 }
 
-/// A stream that notes when it moved bytes.
+/// A stream that notes when it moved bytes, and how many it had to give.
 struct Watched {
     stream: Stream,
     moved: Rc<Cell<Instant>>,
+    /// Bytes read.
+    read: Rc<Cell<u64>>,
 }
 
 impl AsyncRead for Watched {
@@ -112,9 +167,11 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
             self.moved.set(Instant::now());
+            self.read.set(self.read.get() + (buf.filled().len() - before) as u64);
         }
         polled
     }

@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    access_log::writer::Sinks,
     cluster::{Counters, dns::Answers},
     listener::{Listeners, bind::Bound},
     request::record::SeriesCache,
@@ -71,6 +72,8 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Connections refused, by the reason.
     pub refused: Refused,
+    /// Where access logs go.
+    pub logs: Sinks,
     /// Woken when the health of an endpoint should be looked at.
     pub look: Arc<Notify>,
     /// Counters of clusters, while any worker uses them.
@@ -129,6 +132,7 @@ impl Shared {
             bound: watch::Sender::default(),
             connections: AtomicUsize::new(0),
             refused: Refused::default(),
+            logs: Sinks::default(),
             look: Arc::default(),
             clusters: Mutex::default(),
         }

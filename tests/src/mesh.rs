@@ -17,7 +17,7 @@ use weft_proto::{
         ApplyRequest, ApplyResponse, Manifest, ServicesRequest, StatusRequest, StatusResponse,
         admin_client::AdminClient,
     },
-    node::NodeMetadata,
+    node::{NodeMetadata, Role},
 };
 
 use crate::{
@@ -47,7 +47,13 @@ pub struct Mesh {
 impl Mesh {
     /// Starts a control plane without sources.
     pub async fn start() -> Self {
+        Self::start_with(&json!({})).await
+    }
+
+    /// Starts a control plane with these settings in its file, beside those of every mesh.
+    pub async fn start_with(settings: &serde_json::Value) -> Self {
         let dir = Arc::new(TempDir::new().expect("a temporary folder can be made"));
+        std::fs::write(settings_file(dir.path()), settings.to_string()).expect("the settings can be written");
         let [ads, admin] = free_ports();
         let control = control(dir.path(), ads, admin);
         let mesh = Self { dir, ads, admin, control, adapter: None };
@@ -210,6 +216,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// The file of its output.
+    pub fn output(&self) -> PathBuf {
+        self.dir.path().join(format!("{}.log", self.name))
+    }
+
     /// The process.
     pub fn program(&mut self) -> &mut Program {
         self.program.as_mut().expect("a proxy that was started has a process")
@@ -252,9 +263,14 @@ pub async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String), 
     Ok((answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned()))
 }
 
+fn settings_file(dir: &Path) -> PathBuf {
+    dir.join("control.yaml")
+}
+
 fn control(dir: &Path, ads: SocketAddr, admin: SocketAddr) -> Program {
     let mut command = Command::new(weft());
-    command.arg("control").arg("--insecure-loopback").arg("--data-dir").arg(dir.join("control"));
+    command.arg("control").arg("--config").arg(settings_file(dir));
+    command.arg("--insecure-loopback").arg("--data-dir").arg(dir.join("control"));
     command.arg("--xds-bind").arg(ads.to_string()).arg("--admin-bind").arg(admin.to_string());
     Program::start("control", dir, &mut command)
 }
@@ -279,6 +295,12 @@ fn proxy_settings(
     let settings = json!({
         "node": name,
         "control": [format!("http://{control}")],
+        "role": match metadata.role {
+            Role::Sidecar => "sidecar",
+            Role::Gateway => "gateway",
+        },
+        "gateway_bind": metadata.gateway_bind,
+        "gateway_ports": metadata.gateway_ports,
         "namespace": metadata.namespace,
         "workload": metadata.workload,
         "version": metadata.version,

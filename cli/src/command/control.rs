@@ -40,6 +40,12 @@ pub struct ControlArgs {
     /// How load goes by locality where no DestinationRule says, as its localityLbSetting [default: near first]
     #[arg(long, value_name = "YAML")]
     locality_lb_setting: Option<String>,
+    /// File in which every proxy logs its requests, e.g. /dev/stdout [default: none]
+    #[arg(long, value_name = "FILE")]
+    access_log_file: Option<String>,
+    /// Form of access logs: text or json [default: text]
+    #[arg(long, value_name = "FORM")]
+    access_log_encoding: Option<String>,
 }
 
 /// Runs the control plane until SIGTERM or Ctrl-C.
@@ -74,6 +80,9 @@ impl ControlArgs {
             hold_down: self.hold_down.clone(),
             insecure_loopback: self.insecure_loopback.then_some(true),
             locality_lb_setting: self.locality_lb_setting.clone(),
+            access_log_file: self.access_log_file.clone(),
+            access_log_encoding: self.access_log_encoding.clone(),
+            ..RawSettings::default()
         };
         Settings::load(self.config.as_deref(), environment, &flags).map_err(|error| {
             Failure::usage("cannot use the settings of the control plane", error.to_string(), SETTINGS_HINT)

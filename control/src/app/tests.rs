@@ -38,6 +38,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
         mesh_domain: "cluster.local".to_owned(),
         hold_down: Duration::from_secs(60),
         locality_lb: Default::default(),
+        logs: Default::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use weft_proto::xds::{
     },
 };
 
+pub(crate) mod access_log;
 pub(crate) mod cluster;
 pub(crate) mod listener;
 pub(crate) mod route;

@@ -49,7 +49,9 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn listener(&mut self, listener: &Listener, documents: Vec<Arc<str>>) {
+    fn listener(&mut self, mut listener: Listener, documents: Vec<Arc<str>>) {
+        listener.access_logs.extend(self.world.logs.mesh_wide.clone());
+        let listener = &listener;
         let message = encode::listener::listener(listener).encode_to_vec();
         let name = listener.name.clone();
         let resource = Resource::new(Kind::Listener, name, version(listener), message, documents.into());
@@ -62,7 +64,7 @@ impl Scope<'_> {
         self.set.insert(Kind::Routes, table);
         let serves = Serves::Named(OUTBOUND_HTTP.into());
         let listener = Listener::plain(OUTBOUND_HTTP.into(), bind, Direction::Outbound, serves);
-        self.listener(&listener, Vec::new());
+        self.listener(listener, Vec::new());
         for compiled in world.compiled.values() {
             for (kind, resource) in compiled.seen_by(self.node).iter() {
                 self.set.insert(kind, resource.clone());
@@ -94,7 +96,7 @@ impl Scope<'_> {
         };
         let name = format!("upstream|{}", upstream.bind).into();
         let listener = Listener::plain(name, upstream.bind, Direction::Outbound, serves);
-        self.listener(&listener, Vec::new());
+        self.listener(listener, Vec::new());
     }
 
     fn inbound(&mut self, inbound: &Inbound) {
@@ -154,7 +156,7 @@ impl Scope<'_> {
         };
         let name = format!("inbound|{}", inbound.bind).into();
         let listener = Listener::plain(name, inbound.bind, Direction::Inbound, serves);
-        self.listener(&listener, Vec::new());
+        self.listener(listener, Vec::new());
     }
 
     fn gateways(&mut self) {
@@ -173,7 +175,7 @@ impl Scope<'_> {
             self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
             let bind = SocketAddr::new(ip, self.node.gateway_ports.get(&port).copied().unwrap_or(port));
             let serves = Serves::Named(name.clone());
-            self.listener(&Listener::plain(name, bind, Direction::Gateway, serves), documents);
+            self.listener(Listener::plain(name, bind, Direction::Gateway, serves), documents);
         }
     }
 

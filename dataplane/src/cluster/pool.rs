@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -95,10 +96,19 @@ impl Drop for Opened {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Http1,
+    connection: Connection,
     since: Instant,
+}
+
+/// An HTTP/1.1 connection that no request has.
+#[derive(Debug)]
+struct Connection {
+    sender: Http1,
+    /// Requests that it had.
     served: u32,
     opened: Instant,
+    /// Our address on it.
+    local: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -108,6 +118,7 @@ struct Shared {
     served: Cell<u32>,
     since: Cell<Instant>,
     opened: Instant,
+    local: Option<SocketAddr>,
 }
 
 /// A try that got no response.
@@ -128,7 +139,8 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Kind {
-    Http1 { sender: Option<Http1>, served: u32, opened: Instant },
+    /// None before the response has come.
+    Http1(Option<Connection>),
     Http2(Rc<Shared>),
 }
 
@@ -156,7 +168,9 @@ impl Pool {
     pub fn sweep(&self, now: Instant, idle_timeout: Duration, age_max: Option<Duration>) {
         let fresh = |since: Instant| now.saturating_duration_since(since) < idle_timeout;
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed() && fresh(idle.since) && !aged(idle.opened, now, age_max));
+        idle.retain(|Idle { connection, since }| {
+            !connection.sender.is_closed() && fresh(*since) && !aged(connection.opened, now, age_max)
+        });
         if idle.is_empty() {
             idle.shrink_to_fit();
         }
@@ -167,11 +181,11 @@ impl Pool {
         });
     }
 
-    fn take_idle(&self, age_max: Option<Duration>) -> Option<Idle> {
+    fn take_idle(&self, age_max: Option<Duration>) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(candidate) = idle.pop() {
-            if candidate.sender.is_ready() && !old(candidate.opened, age_max) {
-                return Some(candidate);
+        while let Some(Idle { connection, .. }) = idle.pop() {
+            if connection.sender.is_ready() && !old(connection.opened, age_max) {
+                return Some(connection);
             }
         }
         None
@@ -219,19 +233,18 @@ impl Host {
         loop {
             let pooled = self.pool.take_idle(self.cluster.connection_age_max);
             let fresh = pooled.is_none();
-            let (mut sender, served, opened) = match pooled {
-                Some(idle) => (idle.sender, idle.served, idle.opened),
+            let mut connection = match pooled {
+                Some(connection) => connection,
                 None => match Box::pin(self.open_http1(counters)).await {
                     Ok(opened) => opened,
                     Err(fault) => return Err(Failed { fault, unsent: Some(request) }),
                 },
             };
-            let mut lease = self.lease(Kind::Http1 { sender: None, served: served + 1, opened });
-            match sender.try_send_request(request).await {
+            connection.served += 1;
+            let mut lease = self.lease(Kind::Http1(None));
+            match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    if let Kind::Http1 { sender: slot, .. } = &mut lease.kind {
-                        *slot = Some(sender);
-                    }
+                    lease.kind = Kind::Http1(Some(connection));
                     return Ok((response, lease));
                 }
                 Err(mut error) => match error.take_message() {
@@ -271,12 +284,12 @@ impl Host {
     }
 
     /// A new connection or, where the limit allows none, the next that becomes idle.
-    async fn open_http1(&self, counters: &Arc<Counters>) -> Result<(Http1, u32, Instant), Fault> {
+    async fn open_http1(&self, counters: &Arc<Counters>) -> Result<Connection, Fault> {
         let mut waiting = None;
         loop {
             match self.connect_http1(counters).await {
                 Err(fault) if fault.cause == Cause::Overflow => {}
-                result => return result.map(|sender| (sender, 0, Instant::now())),
+                result => return result,
             }
             if waiting.is_none() {
                 let place = Counted::new(counters, |c| &c.pending, self.cluster.limits.pending_max);
@@ -284,13 +297,13 @@ impl Host {
             }
             // The caller's deadline ends the wait.
             let _ = tokio::time::timeout(WAIT_TICK, self.pool.freed.notified()).await;
-            if let Some(idle) = self.pool.take_idle(self.cluster.connection_age_max) {
-                return Ok((idle.sender, idle.served, idle.opened));
+            if let Some(connection) = self.pool.take_idle(self.cluster.connection_age_max) {
+                return Ok(connection);
             }
         }
     }
 
-    async fn connect_http1(&self, counters: &Arc<Counters>) -> Result<Http1, Fault> {
+    async fn connect_http1(&self, counters: &Arc<Counters>) -> Result<Connection, Fault> {
         let (stream, opened) = self.connect(counters, Purpose::Http1).await?;
         start_http1(stream, opened).await
     }
@@ -309,6 +322,7 @@ impl Host {
     }
 
     async fn start_http2(&self, stream: Stream, opened: Opened) -> Result<Rc<Shared>, Fault> {
+        let local = stream.ends().local;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -327,6 +341,7 @@ impl Host {
             served: Cell::new(0),
             since: Cell::new(Instant::now()),
             opened: Instant::now(),
+            local,
         });
         self.pool.shared.borrow_mut().push(shared.clone());
         Ok(shared)
@@ -346,8 +361,8 @@ impl Host {
         if http2 {
             self.start_http2(stream, opened).await?;
         } else {
-            let sender = start_http1(stream, opened).await?;
-            keep(&self.pool, sender, 0, Instant::now());
+            let connection = start_http1(stream, opened).await?;
+            keep(&self.pool, connection);
         }
         self.pool.agreed.set(Some(http2));
         Ok(http2)
@@ -425,24 +440,33 @@ impl Host {
 }
 
 impl Lease {
+    /// Our address on the connection.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Http1(connection) => connection.as_ref()?.local,
+            Kind::Http2(shared) => shared.local,
+        }
+    }
+
     /// The response has been read to its end: keeps the connection for the next request.
     pub fn give_back(mut self) {
-        let Kind::Http1 { sender, served, opened } = &mut self.kind else { return };
-        let (Some(mut sender), served, opened) = (sender.take(), *served, *opened) else { return };
+        let Kind::Http1(connection) = &mut self.kind else { return };
+        let Some(mut connection) = connection.take() else { return };
         let max = self.host.lifetime_requests();
-        let used_up = (max > 0 && served >= max) || old(opened, self.host.cluster.connection_age_max);
-        if sender.is_closed() || used_up {
+        let used_up = (max > 0 && connection.served >= max)
+            || old(connection.opened, self.host.cluster.connection_age_max);
+        if connection.sender.is_closed() || used_up {
             return;
         }
         let pool = self.host.pool.clone();
-        if sender.is_ready() {
-            keep(&pool, sender, served, opened);
+        if connection.sender.is_ready() {
+            keep(&pool, connection);
             return;
         }
         // The response overtook the end of the request, or the connection has not been polled since.
         tokio::task::spawn_local(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
-                keep(&pool, sender, served, opened);
+            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, connection.sender.ready()).await {
+                keep(&pool, connection);
             }
         });
     }
@@ -461,7 +485,8 @@ impl Drop for Lease {
     }
 }
 
-async fn start_http1(stream: Stream, opened: Opened) -> Result<Http1, Fault> {
+async fn start_http1(stream: Stream, opened: Opened) -> Result<Connection, Fault> {
+    let local = stream.ends().local;
     let (sender, connection) = http1::Builder::new()
         .handshake(TokioIo::new(stream))
         .await
@@ -470,13 +495,13 @@ async fn start_http1(stream: Stream, opened: Opened) -> Result<Http1, Fault> {
         let _opened = opened;
         let _ = connection.with_upgrades().await; // Errors reach the request that they concern.
     });
-    Ok(sender)
+    Ok(Connection { sender, served: 0, opened: Instant::now(), local })
 }
 
-fn keep(pool: &Pool, sender: Http1, served: u32, opened: Instant) {
+fn keep(pool: &Pool, connection: Connection) {
     let mut idle = pool.idle.borrow_mut();
     if idle.len() < IDLE_MAX {
-        idle.push(Idle { sender, since: Instant::now(), served, opened });
+        idle.push(Idle { connection, since: Instant::now() });
         pool.freed.notify_one();
     }
 }

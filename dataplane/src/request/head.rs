@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri,
-    header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{PathAndQuery, Scheme},
 };
@@ -107,7 +107,7 @@ pub fn normal_path(path: &str, merge_slashes: bool) -> Result<Option<String>, Fa
 }
 
 fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, Fault> {
-    let bad = || Fault::from(Cause::BadRequest);
+    let bad = || Fault::from(Cause::BadPath);
     if path.contains('\\') {
         return Err(bad());
     }
@@ -153,6 +153,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(PROXY_CONNECTION);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
+    // The body is asked for as soon as it is wanted.
+    headers.remove(EXPECT);
     let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     if !trailers {
         headers.remove(TE);

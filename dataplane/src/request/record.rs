@@ -5,16 +5,24 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+    request::Parts,
+    uri::PathAndQuery,
+};
 use tokio::time::Instant;
 
 use crate::{
+    access_log::{Facts, Log},
     body::Source,
-    cluster::{Cluster, Counted, Host},
-    fault::Fault,
-    spec::{Destination, Direction, Workload},
+    cluster::{Cluster, Counted, Host, Lease},
+    fault::{Fault, Flags},
+    listener::Serving,
+    spec::{Destination, Direction, Route, Workload},
     telemetry::metrics::{Series, WorkerTraffic, label},
     worker::Worker,
 };
@@ -22,8 +30,8 @@ use crate::{
 /// Cached series of one worker; past this the cache starts anew.
 const CACHE_MAX: usize = 8192;
 
-/// Flag of a request that its caller gave up.
-const CALLER_GONE: &str = "DC";
+/// Flag and details of a request that its caller gave up.
+const CALLER_GONE: (&str, &str) = ("DC", "downstream_remote_disconnect");
 
 /// Where a request went.
 #[derive(Clone, Debug)]
@@ -44,7 +52,7 @@ struct Key {
     grpc_status: Option<u16>,
     grpc: bool,
     inbound: bool,
-    flag: &'static str,
+    flags: Flags,
 }
 
 /// A worker's series by what decides them, so that counting needs no label text.
@@ -76,8 +84,12 @@ pub struct Record {
     pub target: Target,
     /// Status sent downstream; none before that.
     pub status: Option<StatusCode>,
-    /// Response flag.
-    pub flag: &'static str,
+    /// Response flags.
+    pub flags: Flags,
+    /// Envoy's `RESPONSE_CODE_DETAILS`.
+    pub details: Option<&'static str>,
+    /// Tries made so far.
+    pub attempts: u32,
     /// `grpc-status` of the response.
     pub grpc_status: Option<u16>,
     /// The request's body, when it has one.
@@ -86,20 +98,42 @@ pub struct Record {
     pub response_bytes: u64,
     /// Holds the request's place within its cluster's limit.
     pub active: Option<Counted>,
+    /// What the access logs will need, where there are any.
+    log: Option<Log>,
     settled: bool,
 }
 
 impl Record {
     /// Starts with the request's head.
-    pub fn new(worker: &Rc<Worker>, direction: Direction, grpc: bool) -> Box<Self> {
+    pub fn new<B>(serving: &Serving, request: &Request<B>) -> Box<Self> {
+        let content = request.headers().get(CONTENT_TYPE);
+        let grpc = content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
+        let log = serving.logging.as_ref().map(|logging| {
+            let mut log = logging.begin();
+            let (logs, notes) = log.parts();
+            notes.method = Some(request.method().clone());
+            notes.path = request.uri().path_and_query().cloned();
+            notes.scheme = Some(serving.scheme());
+            notes.authority = match request.uri().authority() {
+                Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+                None => request.headers().get(HOST).cloned(),
+            };
+            notes.protocol = Some(request.version());
+            notes.ends = serving.ends;
+            notes.request_headers(logs, request.headers());
+            log
+        });
         Box::new(Self {
-            worker: worker.clone(),
+            worker: serving.worker.clone(),
             started: Instant::now(),
-            direction,
+            direction: serving.direction,
             grpc,
+            log,
             target: Target::None,
             status: None,
-            flag: "-",
+            flags: Flags::default(),
+            details: None,
+            attempts: 0,
             grpc_status: None,
             source: None,
             response_bytes: 0,
@@ -118,15 +152,55 @@ impl Record {
         self.settled = true;
     }
 
-    /// The response broke off.
+    /// There is no response, or it broke off.
     pub fn fail(&mut self, fault: Fault) {
         self.settled = true;
-        self.flag = fault.cause.face().flag;
+        let face = fault.cause.face();
+        self.flags.add(face.flag);
+        self.details = Some(face.details);
+    }
+
+    /// Notes the head in the form that it is routed by.
+    pub fn routed(&mut self, parts: &Parts, host: &HeaderValue, route: Option<&Arc<Route>>) {
+        let Some(log) = &mut self.log else { return };
+        let notes = log.notes();
+        notes.path = parts.uri.path_and_query().cloned();
+        notes.authority = Some(host.clone());
+        notes.route = route.cloned();
+    }
+
+    /// Notes the head as it goes upstream.
+    pub fn sent(&mut self, path: &PathAndQuery, host: &HeaderValue, headers: &HeaderMap) {
+        let Some(log) = &mut self.log else { return };
+        let (logs, notes) = log.parts();
+        if notes.path.as_ref() != Some(path) {
+            notes.original_path = notes.path.replace(path.clone());
+        }
+        notes.authority = Some(host.clone());
+        notes.request_headers(logs, headers);
+    }
+
+    /// Notes that the upstream's response head has come.
+    pub fn answered(&mut self, lease: &Lease) {
+        let Some(log) = &mut self.log else { return };
+        let notes = log.notes();
+        notes.answered = Some(Instant::now());
+        notes.upstream_local = lease.local();
+    }
+
+    /// Notes the response's head as it goes downstream.
+    pub fn respond(&mut self, headers: &HeaderMap) {
+        let Some(log) = &mut self.log else { return };
+        let (logs, notes) = log.parts();
+        notes.response_headers(logs, headers);
     }
 
     /// Notes the outcome that gRPC tells in trailers.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
         self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+        let Some(log) = &mut self.log else { return };
+        let (logs, notes) = log.parts();
+        notes.response_trailers(logs, trailers);
     }
 
     fn key(&self) -> Key {
@@ -140,7 +214,7 @@ impl Record {
             grpc_status: self.grpc_status,
             grpc: self.grpc,
             inbound: self.direction == Direction::Inbound,
-            flag: self.flag,
+            flags: self.flags,
         }
     }
 }
@@ -148,7 +222,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.settled {
-            self.flag = CALLER_GONE;
+            self.flags.add(CALLER_GONE.0);
+            self.details = Some(CALLER_GONE.1);
         }
         let key = self.key();
         let cache = &self.worker.series;
@@ -164,14 +239,25 @@ impl Drop for Record {
         series.duration_ms.observe(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         series.request_bytes.observe(self.source.as_ref().map_or(0, |source| source.bytes()));
         series.response_bytes.observe(self.response_bytes);
-        tracing::debug!(
-            target: "weft::access",
-            status = key.status,
-            flag = self.flag,
-            ?duration,
-            bytes = self.response_bytes,
-            "request"
-        );
+        let Some(log) = self.log.take() else { return };
+        let facts = Facts {
+            began: self.started,
+            time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            duration,
+            status: Some(key.status),
+            details: self.details,
+            flags: self.flags,
+            grpc_status: self.grpc_status.filter(|_| self.grpc),
+            bytes_received: self.source.as_ref().map_or(0, |source| source.bytes()),
+            bytes_sent: self.response_bytes,
+            request_ended: match &self.source {
+                Some(source) => source.ended(),
+                None => Some(self.started),
+            },
+            target: &self.target,
+            attempts: self.attempts,
+        };
+        self.worker.with_rng(|rng| log.write(&facts, rng));
     }
 }
 
@@ -181,11 +267,11 @@ pub fn grpc_status(headers: &HeaderMap) -> Option<u16> {
 }
 
 /// Istio's labels of a TCP connection.
-pub fn labels_tcp(own: &Workload, direction: Direction, target: &Target, flag: &'static str) -> String {
+pub fn labels_tcp(own: &Workload, direction: Direction, target: &Target, flags: Flags) -> String {
     let inbound = direction == Direction::Inbound;
     let mut out = parties(own, inbound, target);
     label(&mut out, "request_protocol", "tcp");
-    label(&mut out, "response_flags", flag);
+    label(&mut out, "response_flags", &flags.to_string());
     label(&mut out, "connection_security_policy", security(inbound));
     out
 }
@@ -195,7 +281,7 @@ fn labels(own: &Workload, target: &Target, key: Key) -> String {
     label(&mut out, "request_protocol", if key.grpc { "grpc" } else { "http" });
     label(&mut out, "response_code", &key.status.to_string());
     label(&mut out, "grpc_response_status", &key.grpc_status.map_or(String::new(), |code| code.to_string()));
-    label(&mut out, "response_flags", key.flag);
+    label(&mut out, "response_flags", &key.flags.to_string());
     label(&mut out, "connection_security_policy", security(key.inbound));
     out
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{DownstreamTls, ListenerProtocol};
+use super::{AccessLogs, DownstreamTls, ListenerProtocol};
 
 /// One filter chain.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Chain {
     pub protocol: ListenerProtocol,
     /// Close a connection on which nothing moves for this long (TCP) or that idles between requests (HTTP).
     pub idle_timeout: Duration,
+    /// What is written of each request, or of each connection (TCP); none is nothing.
+    pub access_logs: Option<Arc<AccessLogs>>,
     /// SHA-256 of the message it was decoded from: equal digests are equal chains.
     pub digest: [u8; 32],
 }

@@ -162,7 +162,15 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
 
 fn chain(protocol: ListenerProtocol) -> Chain {
     let (matches, idle_timeout) = (ChainMatch::default(), Duration::from_secs(60));
-    Chain { name: "".into(), matches, tls: None, protocol, idle_timeout, digest: rand::random() }
+    Chain {
+        name: "".into(),
+        matches,
+        tls: None,
+        protocol,
+        idle_timeout,
+        access_logs: None,
+        digest: rand::random(),
+    }
 }
 
 fn chains(protocol: ListenerProtocol) -> Chains {

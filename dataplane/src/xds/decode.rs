@@ -4,6 +4,7 @@
 //! closed list, and whatever then differs from an empty message is refused by its name. So a field that this proxy does
 //! not implement can never be ignored silently.
 
+mod access_log;
 mod balancing;
 mod chain;
 mod cluster;

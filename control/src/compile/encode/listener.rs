@@ -32,7 +32,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{address, ads, any, duration, flag, number, route};
+use super::{access_log, address, ads, any, duration, flag, number, route};
 use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport};
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -158,6 +158,7 @@ fn tcp_proxy(listener: &Listener, tcp: &Tcp) -> TcpProxy {
     TcpProxy {
         stat_prefix: listener.name.to_string(),
         idle_timeout: tcp.idle_timeout.and_then(duration),
+        access_log: access_log::logs(&listener.access_logs),
         cluster_specifier: Some(clusters),
         ..Default::default()
     }
@@ -178,6 +179,7 @@ fn http(listener: &Listener, routes: RouteSpecifier) -> Filter {
         stat_prefix: listener.name.to_string(),
         route_specifier: Some(routes),
         http_filters: vec![router],
+        access_log: access_log::logs(&listener.access_logs),
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: duration(IDLE_TIMEOUT),
             max_headers_count: number(HEADERS_COUNT_MAX),

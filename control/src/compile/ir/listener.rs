@@ -5,12 +5,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::RouteConfig;
+use crate::access_log::AccessLog;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Listener {
     pub(crate) name: Arc<str>,
     pub(crate) bind: SocketAddr,
     pub(crate) direction: Direction,
+    /// What is written of each request or connection.
+    pub(crate) access_logs: Vec<AccessLog>,
     pub(crate) inspection: Inspection,
     /// At least one, or a default. No two are for the same connections.
     pub(crate) chains: Vec<Chain>,
@@ -101,7 +104,15 @@ impl Listener {
     /// One that serves all connections alike.
     pub(crate) fn plain(name: Arc<str>, bind: SocketAddr, direction: Direction, serves: Serves) -> Self {
         let chain = Chain { name: "".into(), matches: ChainMatch::default(), serves };
-        Self { name, bind, direction, inspection: Inspection::default(), chains: vec![chain], default: None }
+        Self {
+            name,
+            bind,
+            direction,
+            access_logs: Vec::new(),
+            inspection: Inspection::default(),
+            chains: vec![chain],
+            default: None,
+        }
     }
 
     /// Every chain, the default last.

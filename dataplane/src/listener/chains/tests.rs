@@ -13,6 +13,7 @@ fn chain(name: &str, matches: ChainMatch) -> Chain {
         tls: None,
         protocol: ListenerProtocol::Tcp(tcp),
         idle_timeout: Duration::ZERO,
+        access_logs: None,
         digest: [0; 32],
     }
 }

@@ -12,7 +12,11 @@ use weft_proto::xds::envoy::config::{
     },
 };
 
-use super::{At, Refusal, listener, nothing_left, pass_over, tls};
+use super::{
+    At, Refusal,
+    listener::{self, Served},
+    nothing_left, pass_over, tls,
+};
 use crate::{
     listener::chains::{Chains, Overlap},
     spec::{Chain, ChainMatch, SourceKind, Transport},
@@ -45,11 +49,13 @@ fn chain(mut raw: FilterChain) -> Result<Chain, Refusal> {
     let Some(ConfigType::TypedConfig(any)) = filter.config_type else {
         return Err(Refusal::new("filters[0].typed_config", "missing"));
     };
-    let (protocol, idle_timeout) = listener::network_filter(&any).at("filters[0].typed_config")?;
+    let Served { protocol, idle_timeout, access_logs } =
+        listener::network_filter(&any).at("filters[0].typed_config")?;
     pass_over!(raw: metadata);
     let tls = tls::downstream(raw.transport_socket.take(), raw.transport_socket_connect_timeout.take())?;
     nothing_left(&raw)?;
-    Ok(Chain { name, matches: matches.unwrap_or_default(), tls, protocol, idle_timeout, digest })
+    let (matches, access_logs) = (matches.unwrap_or_default(), access_logs.shared());
+    Ok(Chain { name, matches, tls, protocol, idle_timeout, access_logs, digest })
 }
 
 fn chain_match(mut raw: FilterChainMatch) -> Result<ChainMatch, Refusal> {

@@ -29,12 +29,12 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, chain, cluster::ads_only, duration, endpoint, hash, is, nothing_left, optional_duration,
-    pass_over, required, route, unknown_type, unpack,
+    At, Refusal, access_log, chain, cluster::ads_only, duration, endpoint, hash, is, nothing_left,
+    optional_duration, pass_over, required, route, unknown_type, unpack,
 };
 use crate::spec::{
-    Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener, Inspection, ListenAddress,
-    Listener, ListenerProtocol, RouteSource, TcpListener, WeightedCluster,
+    AccessLogs, Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener, Inspection,
+    ListenAddress, Listener, ListenerProtocol, RouteSource, TcpListener, WeightedCluster,
 };
 
 /// Defaults where the control plane leaves a field out: Envoy's, except that a request head may not take for ever.
@@ -122,20 +122,31 @@ fn unless(switch: Option<BoolValue>, only: bool) -> Option<BoolValue> {
     switch.filter(|switch| switch.value != only)
 }
 
-/// What serves the connections of a chain, and after how much idleness they are closed.
-pub(super) fn network_filter(any: &Any) -> Result<(ListenerProtocol, Duration), Refusal> {
+/// What the filter at the end of a chain says.
+pub(super) struct Served {
+    /// What serves the connections.
+    pub(super) protocol: ListenerProtocol,
+    /// After how much idleness they are closed.
+    pub(super) idle_timeout: Duration,
+    /// What is written of them or of their requests.
+    pub(super) access_logs: AccessLogs,
+}
+
+type Decoded = Result<Served, Refusal>;
+
+/// What serves the connections of a chain.
+pub(super) fn network_filter(any: &Any) -> Decoded {
     if is::<HttpConnectionManager>(any) {
-        let (http, idle) = http(unpack(any)?)?;
-        Ok((ListenerProtocol::Http(http), idle))
+        http(unpack(any)?)
     } else if is::<TcpProxy>(any) {
-        let (tcp, idle) = tcp(unpack(any)?)?;
-        Ok((ListenerProtocol::Tcp(tcp), idle))
+        tcp(unpack(any)?)
     } else {
         Err(unknown_type(any))
     }
 }
 
-fn http(mut raw: HttpConnectionManager) -> Result<(HttpListener, Duration), Refusal> {
+fn http(mut raw: HttpConnectionManager) -> Decoded {
+    let access_logs = access_log::logs(take(&mut raw.access_log))?;
     if take(&mut raw.codec_type) != CodecType::Auto as i32 {
         return Err(Refusal::new("codec_type", "only AUTO is supported by this proxy"));
     }
@@ -195,7 +206,7 @@ fn http(mut raw: HttpConnectionManager) -> Result<(HttpListener, Duration), Refu
         merge_slashes,
         upgrades: upgrades.into_iter().flatten().collect(),
     };
-    Ok((listener, common.idle_timeout))
+    Ok(Served { protocol: ListenerProtocol::Http(listener), idle_timeout: common.idle_timeout, access_logs })
 }
 
 /// What of an HTTP connection manager is safe to pass over.
@@ -212,8 +223,6 @@ fn http_leftovers(mut raw: HttpConnectionManager) -> Result<(), Refusal> {
     // Cosmetics of the `server` header and patience while closing.
     pass_over!(raw: server_name, server_header_transformation, drain_timeout, drain_timeout_jitter, delayed_close_timeout,
         stream_flush_timeout, http1_safe_max_connection_duration, append_local_overload);
-    // Without an access log there is nothing to flush.
-    pass_over!(raw: access_log_flush_interval, flush_access_log_on_new_request, access_log_options);
     let zero =
         |timeout: &weft_proto::xds::google::protobuf::Duration| (timeout.seconds, timeout.nanos) != (0, 0);
     raw.request_timeout = raw.request_timeout.filter(zero);
@@ -279,7 +288,8 @@ fn router(mut raw: Router) -> Result<(), Refusal> {
     nothing_left(&raw)
 }
 
-fn tcp(mut raw: TcpProxy) -> Result<(TcpListener, Duration), Refusal> {
+fn tcp(mut raw: TcpProxy) -> Decoded {
+    let access_logs = access_log::logs(take(&mut raw.access_log))?;
     let stat_prefix = take(&mut raw.stat_prefix).into();
     let clusters = match raw.cluster_specifier.take() {
         Some(ClusterSpecifier::Cluster(name)) => vec![tcp_cluster(name, 1).at("cluster")?],
@@ -297,11 +307,10 @@ fn tcp(mut raw: TcpProxy) -> Result<(TcpListener, Duration), Refusal> {
     };
     let idle = optional_duration(raw.idle_timeout.take(), "idle_timeout")?.unwrap_or(IDLE_TIMEOUT);
     raw.max_connect_attempts = raw.max_connect_attempts.filter(|attempts| attempts.value != 1);
-    // Without an access log there is nothing to flush.
-    pass_over!(raw: access_log_flush_interval, flush_access_log_on_connected, access_log_options);
     let hash_source_ip = hash::tcp(take(&mut raw.hash_policy))?;
     nothing_left(&raw)?;
-    Ok((TcpListener { stat_prefix, clusters, hash_source_ip }, idle))
+    let protocol = ListenerProtocol::Tcp(TcpListener { stat_prefix, clusters, hash_source_ip });
+    Ok(Served { protocol, idle_timeout: idle, access_logs })
 }
 
 fn tcp_cluster(name: String, weight: u32) -> Result<WeightedCluster, Refusal> {
