@@ -47,21 +47,35 @@ pub struct Seen {
     pub trailers: BTreeMap<String, String>,
 }
 
-/// Attempts counted by request id (`x-echo-id`), over all backends that share the count.
+/// Attempts by request id (`x-echo-id`), over all backends that share the count.
 #[derive(Clone, Default)]
-pub struct Attempts(Arc<Mutex<HashMap<String, u32>>>);
+pub struct Attempts(Arc<Mutex<HashMap<String, Vec<Seen>>>>);
 
 impl Attempts {
     /// How often a request with this id arrived.
     pub fn of(&self, id: &str) -> u32 {
-        self.0.lock().expect("no holder panics").get(id).copied().unwrap_or(0)
+        self.seen(id).len() as u32
     }
 
-    fn count(&self, id: &str) -> u32 {
-        let mut counts = self.0.lock().expect("no holder panics");
-        let count = counts.entry(id.to_owned()).or_default();
-        *count += 1;
-        *count
+    /// What arrived with this id, in order.
+    pub fn seen(&self, id: &str) -> Vec<Seen> {
+        self.0.lock().expect("no holder panics").get(id).cloned().unwrap_or_default()
+    }
+
+    /// Counts an arrival; which one it is, from 1.
+    fn arrived(&self, id: &str, seen: &Seen) -> u32 {
+        let mut all = self.0.lock().expect("no holder panics");
+        let seen_so_far = all.entry(id.to_owned()).or_default();
+        seen_so_far.push(seen.clone());
+        seen_so_far.len() as u32
+    }
+
+    /// The body of an arrival came, too.
+    fn whole(&self, id: &str, attempt: u32, seen: &Seen) {
+        let mut all = self.0.lock().expect("no holder panics");
+        if let Some(slot) = all.get_mut(id).and_then(|seen| seen.get_mut(attempt as usize - 1)) {
+            slot.clone_from(seen);
+        }
     }
 }
 
@@ -144,7 +158,20 @@ async fn answer(
     let (head, body) = request.into_parts();
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
-    let attempt = text("x-echo-id").map_or(1, |id| attempts.count(id));
+    let mut seen = Seen {
+        service: service.clone(),
+        version: version.clone(),
+        method: head.method.to_string(),
+        path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        host: text("host")
+            .map(str::to_owned)
+            .unwrap_or_else(|| head.uri.authority().map(ToString::to_string).unwrap_or_default()),
+        protocol: format!("{:?}", head.version),
+        headers: values(&head.headers),
+        ..Seen::default()
+    };
+    let id = text("x-echo-id");
+    let attempt = id.map_or(1, |id| attempts.arrived(id, &seen));
     if let Some(delay) = number("x-echo-delay-ms") {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
@@ -157,22 +184,13 @@ async fn answer(
         _ => 200,
     };
     let body = body.collect().await.map_err(|_| "the request's body broke off")?;
-    let seen = Seen {
-        service: service.clone(),
-        version: version.clone(),
-        method: head.method.to_string(),
-        path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-        host: text("host")
-            .map(str::to_owned)
-            .unwrap_or_else(|| head.uri.authority().map(ToString::to_string).unwrap_or_default()),
-        protocol: format!("{:?}", head.version),
-        headers: values(&head.headers),
-        trailers: body
-            .trailers()
-            .map(|found| values(found).into_iter().map(|(k, v)| (k, v.join(","))).collect())
-            .unwrap_or_default(),
-        body_bytes: body.to_bytes().len(),
-    };
+    if let Some(trailers) = body.trailers() {
+        seen.trailers = values(trailers).into_iter().map(|(k, v)| (k, v.join(","))).collect();
+    }
+    seen.body_bytes = body.to_bytes().len();
+    if let Some(id) = id {
+        attempts.whole(id, attempt, &seen);
+    }
     let content = match number("x-echo-size") {
         Some(size) => Bytes::from(vec![b'w'; size as usize]),
         None => serde_json::to_vec(&seen).expect("plain values serialise").into(),
@@ -181,7 +199,8 @@ async fn answer(
         .status(status)
         .header("x-echo-service", service)
         .header("x-echo-version", version);
-    if let Some((name, value)) = text("x-echo-header").and_then(|line| line.split_once(':')) {
+    let lines = head.headers.get_all("x-echo-header").iter().filter_map(|line| line.to_str().ok());
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         response = response.header(name.trim(), value.trim());
     }
     let body = match text("x-echo-trailer").and_then(|line| line.split_once(':')) {

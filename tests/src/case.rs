@@ -1,23 +1,31 @@
-//! The differential table: what a case file says, and what it means for an answer.
+//! The differential table: what a case file says. `play` runs a case, `outcome` says what came of it and compares.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+pub mod frames;
+pub mod outcome;
+pub mod play;
+pub mod raw;
 
-use http::Request;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
 use serde::Deserialize;
 
-use crate::{
-    backend::{Attempts, Seen, tcp_exchange},
-    client::{self, Answer, Connection, Protocol},
-};
+use crate::client::Protocol;
 
 /// One file under `cases/`: services, documents, and what must then happen to requests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Versions of each service that have a backend; none is a service without endpoints.
+    /// Versions of each service that have a backend; none is a service without endpoints, `dead` is one whose endpoint
+    /// refuses connections.
     pub services: BTreeMap<String, Vec<String>>,
     /// The documents, as an operator writes them.
     pub documents: String,
+    /// Whether its cases disturb each other: they then run one after another.
+    #[serde(default)]
+    pub alone: bool,
     /// The cases.
     pub cases: Vec<Case>,
 }
@@ -31,8 +39,15 @@ pub struct Case {
     /// What is sent.
     #[serde(flatten)]
     pub send: Send,
-    /// What must come.
+    /// What must come from both, beside being equal.
+    #[serde(default)]
     pub expect: Expect,
+    /// What differs on purpose, by field as the test names it, with the reason. What is expected is then ours alone.
+    #[serde(default)]
+    pub differs: BTreeMap<String, String>,
+    /// Fields whose values are chance: only their presence is compared.
+    #[serde(default)]
+    pub random: Vec<String>,
 }
 
 /// What is sent.
@@ -48,6 +63,43 @@ pub enum Send {
         /// The bytes.
         text: String,
     },
+    /// Bytes to an HTTP port, however malformed. `$ID` stands for the request's id.
+    Raw {
+        /// The bytes.
+        text: String,
+        /// Where.
+        #[serde(default)]
+        door: Door,
+    },
+    /// Fields of an HTTP/2 request, however malformed. `$ID` stands for the request's id.
+    H2 {
+        /// Names and values, in order.
+        fields: Vec<(String, String)>,
+        /// A body; none ends the request with its head.
+        #[serde(default)]
+        body: Option<String>,
+        /// Fields after the body.
+        #[serde(default)]
+        trailers: Vec<(String, String)>,
+        /// Where.
+        #[serde(default)]
+        door: Door,
+    },
+}
+
+/// Where a request goes in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Door {
+    /// The port that routes by host.
+    #[default]
+    Http,
+    /// The declared upstream of a service.
+    Upstream(String),
+    /// A port of the gateway.
+    Gateway(u16),
+    /// The inbound port of a service's workload.
+    Inbound(String),
 }
 
 /// An HTTP request.
@@ -56,37 +108,68 @@ pub enum Send {
 pub struct Ask {
     /// `Host` or `:authority`.
     pub host: String,
+    /// Where it goes in.
+    #[serde(default)]
+    pub door: Door,
     /// Path and query.
     #[serde(default = "root")]
     pub path: String,
     /// Method.
     #[serde(default = "get")]
     pub method: String,
-    /// Headers.
+    /// Headers; a list is several lines.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Lines>,
     /// Bytes of body to send.
     #[serde(default)]
     pub body: usize,
     /// Sends the body in chunks, without a length.
     #[serde(default)]
     pub chunked: bool,
+    /// Trailers after a body in chunks.
+    #[serde(default)]
+    pub trailers: BTreeMap<String, String>,
     /// Protocol of the client.
     #[serde(default)]
     pub protocol: Protocol,
     /// How often; more than one is for `expect.share`.
     #[serde(default = "once")]
     pub times: u32,
+    /// How many of them at once.
+    #[serde(default = "once")]
+    pub at_once: u32,
 }
 
-/// What must come. What is left out is not looked at.
+/// One header line or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Lines {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Lines {
+    /// The values.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(line) => std::slice::from_ref(line),
+            Self::Many(lines) => lines,
+        }
+    }
+}
+
+/// What must come. What is left out is only compared.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// Status.
-    pub status: Option<u16>,
+    /// Status; of raw bytes those of all answers, `400` or `200 400`.
+    pub status: Option<Status>,
     /// Backend that answered: `service@version`.
     pub from: Option<String>,
+    /// Response flags.
+    pub flags: Option<String>,
     /// Method that the backend saw.
     pub method: Option<String>,
     /// Path and query that the backend saw.
@@ -109,12 +192,33 @@ pub struct Expect {
     pub attempts: Option<u32>,
     /// Share of the answers of each version, in percent.
     pub share: BTreeMap<String, f64>,
+    /// Share of the answers of each status, in percent.
+    pub statuses: BTreeMap<u16, f64>,
     /// How many versions answered.
     pub distinct: Option<usize>,
-    /// What the share may differ, in percent.
+    /// What the shares may differ, in percent.
     pub tolerance: Option<f64>,
     /// TCP: what the backend greets with.
     pub greeting: Option<String>,
+}
+
+/// A status, or what stands for several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Status {
+    /// One.
+    One(u16),
+    /// Several, or none: `200 400`, `closed`, `reset`.
+    Text(String),
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(status) => status.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 fn root() -> String {
@@ -132,8 +236,8 @@ fn once() -> u32 {
 /// Where a dataplane takes requests.
 #[derive(Clone, Debug, Default)]
 pub struct Doors {
-    /// HTTP routed by host.
-    pub http: Option<SocketAddr>,
+    /// HTTP ports.
+    pub http: BTreeMap<Door, SocketAddr>,
     /// Declared upstreams of TCP services.
     pub tcp: BTreeMap<String, SocketAddr>,
 }
@@ -153,129 +257,15 @@ impl Group {
             })
             .collect()
     }
-}
 
-impl Case {
-    /// Runs the case; every difference from what is expected, or nothing. `run` makes request ids unique.
-    pub async fn run(&self, doors: &Doors, attempts: &Attempts, run: &str) -> Vec<String> {
-        match &self.send {
-            Send::Request(ask) => self.run_http(ask, doors, attempts, run).await,
-            Send::Tcp { service, text } => match tcp_exchange(doors.tcp[service], text).await {
-                Ok((greeting, echo)) => {
-                    let mut wrong = Vec::new();
-                    compare(&mut wrong, "greeting", self.expect.greeting.as_ref(), &greeting);
-                    compare(&mut wrong, "body", self.expect.body.as_ref(), &echo);
-                    wrong
-                }
-                Err(error) => vec![format!("tcp: {error}")],
-            },
-        }
-    }
-
-    async fn run_http(&self, ask: &Ask, doors: &Doors, attempts: &Attempts, run: &str) -> Vec<String> {
-        let door = doors.http.expect("every dataplane has an HTTP door");
-        let id = format!("{run}/{}", self.name);
-        let mut versions = BTreeMap::<String, u32>::new();
-        let mut wrong = Vec::new();
-        let mut connection = None;
-        for _ in 0..ask.times {
-            let open = match connection.take() {
-                Some(open) => open,
-                None => match Connection::open(door, ask.protocol).await {
-                    Ok(open) => open,
-                    Err(failure) => return vec![failure.to_string()],
-                },
-            };
-            let answer = match connection.insert(open).send(ask.request(&id)).await {
-                Ok(answer) => answer,
-                Err(failure) => return vec![failure.to_string()],
-            };
-            if ask.times == 1 {
-                self.check(&answer, attempts.of(&id), &mut wrong);
+    /// The doors that its cases go in by.
+    pub fn doors(&self) -> BTreeSet<Door> {
+        let door = |case: &Case| match &case.send {
+            Send::Request(Ask { door, .. }) | Send::Raw { door, .. } | Send::H2 { door, .. } => {
+                Some(door.clone())
             }
-            *versions.entry(answer.version().to_owned()).or_default() += 1;
-        }
-        compare(&mut wrong, "versions that answered", self.expect.distinct.as_ref(), &versions.len());
-        for (version, wanted) in &self.expect.share {
-            let got = 100.0 * f64::from(versions.get(version).copied().unwrap_or(0)) / f64::from(ask.times);
-            if (got - wanted).abs() > self.expect.tolerance.unwrap_or(5.0) {
-                wrong.push(format!("share of {version}: expected {wanted} %, got {got} % ({versions:?})"));
-            }
-        }
-        wrong
-    }
-
-    fn check(&self, answer: &Answer, attempts: u32, wrong: &mut Vec<String>) {
-        let expect = &self.expect;
-        compare(wrong, "status", expect.status.as_ref(), &answer.status.as_u16());
-        for (name, value) in &expect.headers {
-            compare(wrong, &format!("header {name}"), Some(value), &answer.header(name));
-        }
-        for (name, value) in &expect.trailers {
-            compare(wrong, &format!("trailer {name}"), Some(&Some(value)), &answer.trailers.get(name));
-        }
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        compare(wrong, "body", expect.body.as_ref(), &text);
-        compare(wrong, "size", expect.size.as_ref(), &answer.body.len());
-        compare(wrong, "attempts", expect.attempts.as_ref(), &attempts);
-        let service = answer.header("x-echo-service").unwrap_or_default();
-        let from = format!("{service}@{}", answer.version());
-        compare(wrong, "from", expect.from.as_ref(), &from);
-        let seen_matters = expect.method.is_some()
-            || expect.path.is_some()
-            || expect.host.is_some()
-            || expect.body_bytes.is_some()
-            || !expect.seen.is_empty();
-        if seen_matters {
-            match serde_json::from_str::<Seen>(&text) {
-                Ok(seen) => self.check_seen(&seen, wrong),
-                Err(_) => wrong.push(format!("no backend answered, but: {} {text:?}", answer.status)),
-            }
-        }
-    }
-
-    fn check_seen(&self, seen: &Seen, wrong: &mut Vec<String>) {
-        let expect = &self.expect;
-        compare(wrong, "seen method", expect.method.as_ref(), &seen.method);
-        compare(wrong, "seen path", expect.path.as_ref(), &seen.path);
-        compare(wrong, "seen host", expect.host.as_ref(), &seen.host);
-        compare(wrong, "seen body bytes", expect.body_bytes.as_ref(), &seen.body_bytes);
-        for (name, value) in &expect.seen {
-            let got = seen.headers.get(name).map(|values| values.join(","));
-            compare(wrong, &format!("seen header {name}"), Some(value), &got);
-        }
-    }
-}
-
-impl Ask {
-    fn request(&self, id: &str) -> Request<client::Body> {
-        let mut request = client::get(self.protocol, &self.host, &self.path).method(self.method.as_str());
-        request = request.header("x-echo-id", id);
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        let bytes = vec![b'x'; self.body];
-        let body = if self.chunked {
-            let half = self.body / 2;
-            let parts = [bytes[..half].to_vec(), bytes[half..].to_vec()];
-            let frames = parts.map(|part| Ok(hyper::body::Frame::data(part.into())));
-            http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(futures::stream::iter(frames)))
-        } else if self.body > 0 {
-            client::full(bytes)
-        } else {
-            client::empty()
+            Send::Tcp { .. } => None,
         };
-        request.body(body).unwrap_or_else(|error| panic!("case request {}{}: {error}", self.host, self.path))
-    }
-}
-
-fn compare<T: PartialEq + std::fmt::Debug>(
-    wrong: &mut Vec<String>,
-    what: &str,
-    expected: Option<&T>,
-    got: &T,
-) {
-    if let Some(expected) = expected.filter(|expected| *expected != got) {
-        wrong.push(format!("{what}: expected {expected:?}, got {got:?}"));
+        self.cases.iter().filter_map(door).collect()
     }
 }

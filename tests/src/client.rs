@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, combinators::BoxBody};
-use hyper::client::conn;
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use hyper::{body::Frame, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinHandle};
 
@@ -149,6 +149,18 @@ pub fn get(protocol: Protocol, host: &str, path: &str) -> http::request::Builder
         Protocol::H1 => Request::builder().uri(path).header("host", host),
         Protocol::H2 => Request::builder().uri(format!("http://{host}{path}")),
     }
+}
+
+/// A body in these chunks, of unknown length, with trailers.
+pub fn chunked<const N: usize>(chunks: [Vec<u8>; N], trailers: &BTreeMap<String, String>) -> Body {
+    let fields = trailers.iter().map(|(name, value)| {
+        let name = http::HeaderName::try_from(name).expect("a case's trailer has a name");
+        (name, http::HeaderValue::try_from(value).expect("a case's trailer has a value"))
+    });
+    let fields: HeaderMap = fields.collect();
+    let end = (!fields.is_empty()).then(|| Frame::trailers(fields));
+    let frames = chunks.into_iter().map(|chunk| Frame::data(Bytes::from(chunk))).chain(end).map(Ok);
+    BodyExt::boxed(StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>())))
 }
 
 /// No body.

@@ -10,6 +10,9 @@ use weft_proto::{
 
 use crate::program::{Program, peer};
 
+/// How long lines of access logs wait to be written together.
+const LOG_FLUSH_MS: &str = "20";
+
 /// Bootstrap of an Envoy that takes everything from one control plane over delta ADS in plaintext.
 pub fn bootstrap(id: &str, metadata: &NodeMetadata, ads: SocketAddr, admin: SocketAddr) -> Json {
     let address = |at: SocketAddr| json!({"socket_address": {"address": at.ip(), "port_value": at.port()}});
@@ -56,7 +59,8 @@ pub fn start(name: &str, dir: &Path, bootstrap: &Json) -> Program {
     std::fs::write(&file, bootstrap.to_string()).expect("the bootstrap can be written");
     let envoy = peer("envoy", "envoy/bin/envoy").expect("Envoy is missing: run tests/peers/install");
     let mut command = Command::new(envoy);
-    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(file);
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+    command.args(["--file-flush-interval-msec", LOG_FLUSH_MS, "-c"]).arg(file);
     Program::start(name, dir, &mut command)
 }
 

@@ -2,6 +2,7 @@
 //! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `consul` (a platform), `mesh` (all
 //! of it wired together), `case` (the differential table).
 
+pub mod access_log;
 pub mod backend;
 pub mod case;
 pub mod client;

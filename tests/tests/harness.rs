@@ -2,7 +2,7 @@
 
 use weft_tests::{
     backend::{Attempts, Backend, tcp_exchange},
-    case::{Doors, Group},
+    case::{Door, Doors, Group, play::Stage},
     load::{Load, Plan},
 };
 
@@ -26,12 +26,15 @@ async fn a_backend_without_a_proxy_passes_the_cases_about_the_wire() {
     let attempts = Attempts::default();
     let wire = Backend::http("wire", "v1", attempts.clone()).await;
     let tcp = Backend::tcp("v1").await;
-    let doors = Doors { http: Some(wire.address), tcp: [("tcp-wire".to_owned(), tcp.address)].into() };
+    let doors = Doors {
+        http: [(Door::Http, wire.address)].into(),
+        tcp: [("tcp-wire".to_owned(), tcp.address)].into(),
+    };
+    let stage = Stage { name: "direct", doors: &doors, attempts: &attempts, single: &|_| true };
     let mut wrong = Vec::new();
     for case in &Group::all()["wire"].cases {
-        wrong.extend(
-            case.run(&doors, &attempts, "direct").await.into_iter().map(|w| format!("{}: {w}", case.name)),
-        );
+        let found = case.play("wire", &stage).await.check(case);
+        wrong.extend(found.into_iter().map(|w| format!("{}: {}: {}", case.name, w.field, w.text)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
