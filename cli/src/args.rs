@@ -37,6 +37,8 @@ pub enum Command {
     Adapter(command::adapter::AdapterArgs),
     /// Store documents, and wait until every proxy runs them
     Apply(command::apply::ApplyArgs),
+    /// Shift traffic between the versions of a service, and watch how they do
+    Canary(command::canary::CanaryArgs),
     /// List documents, services, endpoints, proxies or sources
     Get(command::get::GetArgs),
     /// Remove a document
@@ -67,6 +69,7 @@ impl Cli {
             Command::Proxy(args) => command::proxy::run(*args),
             Command::Adapter(args) => command::adapter::run(args),
             Command::Apply(args) => command::wait_for(command::apply::run(args)),
+            Command::Canary(args) => command::wait_for(command::canary::run(args)),
             Command::Get(args) => command::wait_for(command::get::run(args)),
             Command::Delete(args) => command::wait_for(command::delete::run(args)),
             Command::Validate(args) => command::wait_for(command::validate::run(args)),
@@ -110,6 +113,14 @@ mod tests {
         check("weft apply -f a.yaml b.yaml --wait=30s -o json", true);
         check("weft apply -f - --address http://10.0.0.1:15014", true);
         check("weft get services", true);
+        check("weft canary status api", true);
+        check("weft canary status api -n shop --window 5m --watch -o wide", true);
+        check("weft canary set api v2=5", true);
+        check("weft canary set api v1=50 v2=50 --no-wait", true);
+        check("weft canary set api v2=5 --dry-run", true);
+        check("weft canary promote api", true);
+        check("weft canary promote api v2 --wait 1m", true);
+        check("weft canary abort api -o json", true);
         check("weft get vs reviews -n shop -o yaml", true);
         check("weft get VirtualService -A --no-headers", true);
         check("weft delete virtualservice reviews -n shop", true);
@@ -134,6 +145,11 @@ mod tests {
         check("weft apply", false);
         check("weft apply -f a.yaml --wait=soon", false);
         check("weft get pods", false);
+        check("weft canary set api", false);
+        check("weft canary set api v2", false);
+        check("weft canary set api v2=101", false);
+        check("weft canary abort", false);
+        check("weft canary set api v2=5 --wait 1s --no-wait", false);
         check("weft get vs reviews -n shop -A", false);
         check("weft delete vs", false);
         check("weft delete services api", false);

@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod apply;
+pub mod canary;
 pub mod completion;
 pub mod control;
 pub mod delete;

@@ -8,10 +8,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weft_proto::admin::v1::{self as wire, admin_server::AdminServer};
 
-use crate::{ads::Tracker, app::desk::Desk, settings::Settings, telemetry};
+use crate::{ads::Tracker, app::desk::Desk, settings::Settings, telemetry, traffic::Traffic};
 
+mod canary;
 mod grpc;
 mod http;
+mod traffic;
 mod view;
 
 /// Bytes of one message: the largest apply.
@@ -22,6 +24,7 @@ pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 pub struct Admin {
     desk: Arc<Desk>,
     tracker: Tracker,
+    traffic: Traffic,
     metrics: Option<PrometheusHandle>,
     settings: Arc<Settings>,
 }
@@ -31,10 +34,11 @@ impl Admin {
     pub fn new(
         desk: Arc<Desk>,
         tracker: Tracker,
+        traffic: Traffic,
         metrics: Option<PrometheusHandle>,
         settings: Settings,
     ) -> Self {
-        Self { desk, tracker, metrics, settings: Arc::new(settings) }
+        Self { desk, tracker, traffic, metrics, settings: Arc::new(settings) }
     }
 
     /// The mesh as the control plane sees it; only proxies whose id contains `proxy`.

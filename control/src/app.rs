@@ -21,6 +21,7 @@ use crate::{
         embedded::{EmbeddedStore, OpenError},
     },
     telemetry,
+    traffic::Traffic,
 };
 
 pub mod desk;
@@ -104,11 +105,12 @@ impl App {
             revision: 0,
             reserved: 0,
         };
-        let people = admin::Admin::new(desk, tracker, metrics, settings);
+        let traffic = Traffic::new(Instant::now());
+        let people = admin::Admin::new(desk, tracker, traffic.clone(), metrics, settings);
         let (incoming, ads) = (peer::incoming(xds_listener), AdsServer::new(&publisher));
         let tasks = vec![
             tokio::spawn(feed.run(stop.clone())),
-            tokio::spawn(port::serve(incoming, ads, registry, stop.clone(), streams.clone())),
+            tokio::spawn(port::serve(incoming, ads, traffic, registry, stop.clone(), streams.clone())),
             tokio::spawn(admin::serve(admin_listener, people, stop.clone())),
         ];
         tracing::info!(%xds, %admin, "control plane serves");

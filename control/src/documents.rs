@@ -19,6 +19,7 @@ use std::sync::Arc;
 mod check;
 mod destination_rule;
 mod duration;
+pub mod edit;
 mod gateway;
 pub mod hosts;
 mod kind;

@@ -129,7 +129,8 @@ impl App {
         let served = Admin { shared: shared.clone(), recorder };
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
         let (addresses, node) = (settings.control_planes.clone(), settings.node());
-        let client = Client { addresses, node, cache, spec, stop: stop.clone() };
+        let loads = shared.loads.clone();
+        let client = Client { addresses, node, cache, loads, spec, stop: stop.clone() };
         let xds = runtime.spawn(client.run());
         let mut workers = Vec::with_capacity(settings.workers);
         for index in 0..settings.workers {

@@ -8,7 +8,7 @@ pub mod tally;
 pub mod vital;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::{
@@ -28,6 +28,7 @@ use crate::{
     fault::{Cause, Fault},
     retry::Outcome,
     spec::{self, Balancing, ClusterLimits, EndpointAddress, EndpointSet},
+    telemetry::load::{Dropped, Drops, Load, LoadCell, Place, WorkerLoads},
     tls::{client::ClientContext, contexts::Contexts},
 };
 use tables::Tables;
@@ -101,6 +102,8 @@ pub struct Host {
     pub pool: Rc<Pool>,
     /// Its health as the process finds it.
     pub vital: Arc<Vital>,
+    /// Where its attempts are counted for the control plane.
+    load: Rc<LoadCell>,
     /// Its expected latency, where that decides.
     latency: Option<Rc<Cell<Latency>>>,
 }
@@ -151,6 +154,8 @@ pub struct Cluster {
     /// Every endpoint, in the set's order, which is the balancer's.
     hosts: Vec<Rc<Host>>,
     balancer: RefCell<Balancer>,
+    /// Where requests are counted that it drops.
+    drops: OnceCell<Arc<Drops>>,
     /// The epoch of the endpoints' health that the balancer knows.
     epoch: Cell<u64>,
     made: Instant,
@@ -179,7 +184,16 @@ impl Cluster {
             .map(|host| (host.spec.address.clone(), host.clone()))
             .collect();
         let mut hosts = Vec::new();
-        for endpoint in set.endpoints() {
+        let located = set.localities.iter().flat_map(|locality| {
+            let place = Place {
+                cluster: spec.name.clone(),
+                locality: locality.locality.clone(),
+                priority: locality.priority,
+            };
+            let load = Rc::new(LoadCell::new(place));
+            locality.endpoints.iter().map(move |endpoint| (endpoint, load.clone()))
+        });
+        for (endpoint, load) in located {
             let old = known.get(&endpoint.address);
             let latency = match &spec.balancing {
                 Balancing::PeakEwma(config) => old
@@ -198,6 +212,7 @@ impl Cluster {
                     .map(|old| old.pool.clone())
                     .unwrap_or_default(),
                 vital: counters.vitals.of(&endpoint.address, spec.checks(endpoint)),
+                load,
                 latency,
             });
             // An address that is given twice is one endpoint with one pool.
@@ -213,6 +228,7 @@ impl Cluster {
             counters,
             hosts,
             balancer: RefCell::new(balancer),
+            drops: OnceCell::new(),
             epoch: Cell::new(0),
             made: Instant::now(),
         }
@@ -275,6 +291,11 @@ impl Cluster {
         }
     }
 
+    /// Counts a request that it drops.
+    pub fn count_dropped(&self, loads: &WorkerLoads, why: Dropped) {
+        self.drops.get_or_init(|| loads.drops(&self.spec.name)).count(why);
+    }
+
     /// Whether one more retry keeps within the limit or budget.
     pub fn retry(&self) -> Option<Counted> {
         let ClusterLimits { retries_max, retry_budget_percent, retry_concurrency_min, .. } = self.spec.limits;
@@ -297,6 +318,11 @@ impl Cluster {
 }
 
 impl Host {
+    /// Where its attempts are counted for the control plane.
+    pub fn load(&self, loads: &WorkerLoads) -> &Arc<Load> {
+        self.load.get(loads)
+    }
+
     /// Takes in how long an attempt took until its response's head came, or until it failed.
     pub fn observe(&self, took: Duration, failed: bool) {
         let (Some(latency), Balancing::PeakEwma(config)) = (&self.latency, &self.cluster.balancing) else {

@@ -250,8 +250,7 @@ async fn settle(
     let mut retrying = None; // Counts against the retry limit while the retry is under way.
     loop {
         let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried))?;
-        record.target = Target::Host(host.clone());
-        record.attempts += 1;
+        record.try_at(&host);
         let result = attempt(&host, cluster, policy, &mut outgoing, retries_left == 0).await;
         let outcome = match &result {
             Ok((response, _)) => {

@@ -30,6 +30,7 @@ use crate::{
     router::weighted,
     spec::TcpListener,
     stream::Stream,
+    telemetry::load::{Attempt, Ending},
     tls::client::Purpose,
 };
 
@@ -75,14 +76,16 @@ async fn carry(
     passage.target = Target::Cluster(cluster.clone());
     let hash = listener.hash_source_ip.then(|| source_ip(&serving.ends)).flatten();
     let mut tried = Vec::new();
-    let (connected, host) = loop {
+    let (connected, host, attempt) = loop {
         let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)).map_err(|fault| fault.cause)?;
+        let attempt = Attempt::start(host.load(&worker.loads), Instant::now());
         let connected = host.connect(&cluster.counters, Purpose::Tcp).await;
         note(cluster, &host, &connected);
         // Nothing was sent: another endpoint may take it, once.
         if connected.is_ok() || !tried.is_empty() {
-            break (connected, host);
+            break (connected, host, attempt);
         }
+        attempt.end(Ending::Failed, None);
         tried.push(host);
     };
     passage.target = Target::Host(host);
@@ -92,6 +95,7 @@ async fn carry(
     let labels = labels_tcp(&worker.shared.workload, serving.direction, &passage.target, passage.flags);
     let series = worker.series.traffic().series(labels);
     series.tcp_opened.fetch_add(1, Relaxed);
+    let ending = if connected.is_ok() { Ending::Good } else { Ending::Failed };
     if let Ok((upstream, _opened)) = connected {
         passage.upstream_local = upstream.ends().local;
         let moved = Rc::new(Cell::new(Instant::now()));
@@ -106,6 +110,7 @@ async fn carry(
         series.tcp_received.fetch_add(passage.received.get(), Relaxed);
         series.tcp_sent.fetch_add(passage.sent.get(), Relaxed);
     }
+    attempt.end(ending, None);
     series.tcp_closed.fetch_add(1, Relaxed);
     Ok(())
 }

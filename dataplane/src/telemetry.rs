@@ -1,3 +1,4 @@
 //! What is told about traffic.
 
+pub mod load;
 pub mod metrics;

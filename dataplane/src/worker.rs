@@ -31,7 +31,10 @@ use crate::{
     router::Spread,
     snapshot::{Maker, Snapshot},
     spec::{DownstreamTls, Spec, Workload},
-    telemetry::metrics::Traffic,
+    telemetry::{
+        load::{Loads, WorkerLoads},
+        metrics::Traffic,
+    },
     tls::{contexts::Contexts, server::ServerContext},
 };
 
@@ -66,6 +69,8 @@ pub struct Shared {
     pub workload: Workload,
     /// Traffic metrics, for scrapes.
     pub traffic: Traffic,
+    /// Traffic by cluster and locality, for reports to the control plane.
+    pub loads: Arc<Loads>,
     /// Where each listener is bound, or why it is not.
     pub bound: watch::Sender<BTreeMap<Arc<str>, Bound>>,
     /// Open downstream connections.
@@ -129,6 +134,7 @@ impl Shared {
             drain,
             workload,
             traffic: Traffic::default(),
+            loads: Arc::default(),
             bound: watch::Sender::default(),
             connections: AtomicUsize::new(0),
             refused: Refused::default(),
@@ -191,6 +197,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Its metrics, resolved.
     pub series: SeriesCache,
+    /// What it tells the control plane of its traffic.
+    pub loads: Arc<WorkerLoads>,
     /// Its connections.
     pub tasks: TaskTracker,
     snapshot: RefCell<Rc<Snapshot>>,
@@ -204,6 +212,7 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Rc<Self> {
         Rc::new(Self {
             series: SeriesCache::new(shared.traffic.worker()),
+            loads: shared.loads.worker(),
             tasks: TaskTracker::new(),
             snapshot: RefCell::default(),
             contexts: RefCell::default(),

@@ -4,6 +4,7 @@ pub mod cache;
 // Deprecated fields are what older control planes still send.
 #[expect(deprecated)]
 pub mod decode;
+mod load;
 pub mod session;
 
 use std::{sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::Endpoint;
 use weft_proto::xds::envoy::{
     config::core::v3::Node,
@@ -24,7 +25,7 @@ use weft_proto::xds::envoy::{
 };
 
 use self::{cache::Cache, session::Session};
-use crate::spec::Spec;
+use crate::{spec::Spec, telemetry::load::Loads};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -49,6 +50,8 @@ pub struct Client {
     pub node: Node,
     /// Where the last good resources are kept.
     pub cache: Option<Cache>,
+    /// What is told to the control plane about traffic.
+    pub loads: Arc<Loads>,
     /// Where to publish.
     pub spec: watch::Sender<Arc<Spec>>,
     /// Ends it.
@@ -115,6 +118,8 @@ impl Client {
             first.node = Some(self.node.clone());
         }
         send(&sender, opening)?;
+        let reports = load::run(channel.clone(), self.node.clone(), self.loads.clone());
+        let _reports = AbortOnDropHandle::new(tokio::spawn(reports));
         let mut client =
             AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
         let mut responses =

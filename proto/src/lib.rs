@@ -6,6 +6,7 @@
 pub use envoy_types::pb as xds;
 
 pub mod document;
+pub mod latency;
 pub mod node;
 
 /// Adapter to control plane: services, endpoints and documents.

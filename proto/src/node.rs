@@ -224,6 +224,13 @@ pub fn cluster_name(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// Port, subset and host of the service that a cluster of this name leads to; none for other clusters.
+pub fn parse_cluster_name(name: &str) -> Option<(u16, &str, &str)> {
+    let (port, rest) = name.strip_prefix("outbound|")?.split_once('|')?;
+    let (subset, host) = rest.split_once('|')?;
+    (!host.is_empty()).then_some((port.parse().ok()?, subset, host))
+}
+
 fn error(field: &str, problem: impl Into<String>) -> NodeMetadataError {
     NodeMetadataError { field: field.to_owned(), problem: problem.into() }
 }
@@ -327,6 +334,16 @@ mod tests {
             locality: Default::default(),
         };
         assert_eq!(NodeMetadata::from_struct(&metadata.to_struct()), Ok(metadata));
+    }
+
+    #[test]
+    fn names_of_clusters_can_be_read_back() {
+        for (port, subset, host) in [(80, "", "api.default.svc.cluster.local"), (9000, "v1", "db")] {
+            assert_eq!(parse_cluster_name(&cluster_name(port, subset, host)), Some((port, subset, host)));
+        }
+        for other in ["", "xds", "inbound|80||", "outbound|http||api", "outbound|80|api", "outbound|80||"] {
+            assert_eq!(parse_cluster_name(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -175,7 +175,8 @@ async fn answer(
     if let Some(delay) = number("x-echo-delay-ms") {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
-    let failing = number("x-echo-fail-first").is_none_or(|first| u64::from(attempt) <= first);
+    let failing = number("x-echo-fail-first").is_none_or(|first| u64::from(attempt) <= first)
+        && text("x-echo-only").is_none_or(|only| only == version);
     if text("x-echo-close").is_some() && failing {
         return Err("scripted close before the answer");
     }

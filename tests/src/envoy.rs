@@ -8,49 +8,29 @@ use weft_proto::{
     xds::google::protobuf::{Struct, Value, value::Kind},
 };
 
-use crate::program::{Program, peer};
+use crate::program::{Program, peer, root};
 
 /// How long lines of access logs wait to be written together.
 const LOG_FLUSH_MS: &str = "20";
 
-/// Bootstrap of an Envoy that takes everything from one control plane over delta ADS in plaintext.
+/// Bootstrap of an Envoy that takes everything from one control plane in plaintext: the one that operators are given, with
+/// a node and ports of its own.
 pub fn bootstrap(id: &str, metadata: &NodeMetadata, ads: SocketAddr, admin: SocketAddr) -> Json {
     let address = |at: SocketAddr| json!({"socket_address": {"address": at.ip(), "port_value": at.port()}});
-    let from_ads = json!({"resource_api_version": "V3", "ads": {}});
+    let given = std::fs::read_to_string(root().join("deploy/envoy/bootstrap.yaml"));
+    let mut bootstrap: Json =
+        serde_saphyr::from_str(&given.expect("the file is there")).expect("the file is YAML");
     let [region, zone, sub_zone] = &metadata.locality;
-    json!({
-        "node": {
-            "id": id,
-            "cluster": metadata.workload,
-            "metadata": object(&metadata.to_struct()),
-            "locality": {"region": region, "zone": zone, "sub_zone": sub_zone},
-        },
-        "admin": {"address": address(admin)},
-        "dynamic_resources": {
-            "lds_config": from_ads,
-            "cds_config": from_ads,
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "control"}}],
-            },
-        },
-        "static_resources": {"clusters": [{
-            "name": "control",
-            "type": "STATIC",
-            "connect_timeout": "1s",
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {"http2_protocol_options": {}},
-                },
-            },
-            "load_assignment": {
-                "cluster_name": "control",
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ads)}}]}],
-            },
-        }]},
-    })
+    bootstrap["node"] = json!({
+        "id": id,
+        "cluster": metadata.workload,
+        "metadata": object(&metadata.to_struct()),
+        "locality": {"region": region, "zone": zone, "sub_zone": sub_zone},
+    });
+    bootstrap["admin"]["address"] = address(admin);
+    bootstrap["static_resources"]["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        ["address"] = address(ads);
+    bootstrap
 }
 
 /// Starts Envoy with one worker.

@@ -23,7 +23,7 @@ enum Try {
 
 /// A line of the README, what is run for it, and how. `{NAME}` stands for a port or path of this test; nothing else of
 /// the line may be left out.
-const LINES: [(&str, &str, Try); 10] = [
+const LINES: [(&str, &str, Try); 11] = [
     ("cargo run --release -- demo", "", Try::Elsewhere),
     ("tests/run", "", Try::Elsewhere),
     (
@@ -46,6 +46,11 @@ const LINES: [(&str, &str, Try); 10] = [
         "weft apply -f canary.yaml --wait",
         "weft apply -f {canary} --wait --address {admin}",
         Try::Prints("VirtualService    default     api    created   1"),
+    ),
+    (
+        "weft canary set api v2=50",
+        "weft canary set api v2=50 --address {admin}",
+        Try::Prints("v2        50%"),
     ),
     ("weft status", "weft status --address {admin}", Try::Prints("synced")),
     ("weft get services", "weft get services --address {admin}", Try::Prints("api")),

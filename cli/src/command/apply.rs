@@ -53,28 +53,30 @@ pub async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
     }
     listing(&answer.applied).print(args.output)?;
     match args.wait {
-        Some(limit) if !args.dry_run => wait(&mut client, answer.revision, &answer.applied, limit).await,
+        Some(limit) if !args.dry_run => {
+            let name = |one: &Applied| format!("{}/{}/{}", one.kind, one.namespace, one.name);
+            let names: Vec<String> = answer.applied.iter().map(name).collect();
+            wait(&mut client, answer.revision, &names, limit).await
+        }
         _ => Ok(Exit::Yes),
     }
 }
 
 /// Waits until every proxy runs the revision, or one refuses these documents.
-async fn wait(
+pub async fn wait(
     client: &mut Client,
     revision: u64,
-    applied: &[Applied],
+    names: &[String],
     limit: Duration,
 ) -> Result<Exit, Failure> {
-    let names: Vec<String> =
-        applied.iter().map(|one| format!("{}/{}/{}", one.kind, one.namespace, one.name)).collect();
     let spinner = Spinner::start(format!("v{revision}: waiting for proxies"));
     let watched = status::watch(client, StatusRequest::default(), limit, |seen| {
         spinner.say(status::progress(seen));
-        refusal(seen, &names).is_some() || seen.live_revision >= revision
+        refusal(seen, names).is_some() || seen.live_revision >= revision
     })
     .await?;
     drop(spinner);
-    if let Some(refusal) = refusal(&watched.status, &names) {
+    if let Some(refusal) = refusal(&watched.status, names) {
         return Err(Failure::new(
             Exit::No,
             format!("v{revision} is stored, but a proxy refuses it"),

@@ -220,6 +220,20 @@ impl admin_server::Admin for Grpc {
         Ok(Response::new(wire::ServicesResponse { services }))
     }
 
+    async fn traffic(
+        &self,
+        request: Request<wire::TrafficRequest>,
+    ) -> Result<Response<wire::TrafficResponse>, Status> {
+        Ok(Response::new(self.admin.traffic(&request.into_inner())))
+    }
+
+    async fn canary(
+        &self,
+        request: Request<wire::CanaryRequest>,
+    ) -> Result<Response<wire::CanaryResponse>, Status> {
+        self.admin.canary(request.into_inner()).await.map(Response::new)
+    }
+
     async fn confirm_source(
         &self,
         request: Request<wire::ConfirmSourceRequest>,
@@ -281,7 +295,7 @@ fn missing(kind: &str, namespace: &str, name: &str) -> Status {
     Status::not_found(format!("{kind} {namespace}/{name} does not exist"))
 }
 
-fn status_of(error: &StoreError) -> Status {
+pub(super) fn status_of(error: &StoreError) -> Status {
     match error {
         StoreError::Conflict { .. } => Status::aborted(error.to_string()),
         StoreError::Missing(_) => Status::not_found(error.to_string()),

@@ -1,4 +1,4 @@
-//! The port for proxies and adapters: discovery and the registry over plaintext HTTP/2, with limits on who connects and on
+//! The port for proxies and adapters: discovery, load reports and the registry over plaintext HTTP/2, with limits on who connects and on
 //! how long a dead peer is believed to be alive.
 
 use std::{io, sync::Arc, time::Duration};
@@ -10,8 +10,10 @@ use tonic::transport::Server;
 
 use crate::{
     ads::AdsServer,
+    lrs::LoadService,
     peer::Peer,
     registry::{Registry, server::RegistryService},
+    traffic::Traffic,
 };
 
 /// How often an idle peer is asked whether it is still there.
@@ -21,10 +23,12 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 streams of one connection; a proxy needs one for each of its services.
 const STREAMS_MAX: u32 = 1024;
 
-/// Serves the connections that come in, until `stop`. `streams` waits for the streams of adapters.
+/// Serves the connections that come in, until `stop`. `streams` waits for the streams of adapters and of load
+/// reports.
 pub async fn serve<T>(
     incoming: impl Stream<Item = io::Result<Peer<T>>>,
     ads: AdsServer,
+    traffic: Traffic,
     registry: Arc<Registry>,
     stop: CancellationToken,
     streams: TaskTracker,
@@ -36,6 +40,7 @@ pub async fn serve<T>(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_MAX)
         .add_service(ads)
+        .add_service(LoadService::server(traffic, stop.clone(), streams.clone()))
         .add_service(RegistryService::server(registry, stop.clone(), streams));
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
         tracing::error!(%error, "the xds port failed");

@@ -19,11 +19,14 @@ use tokio::time::Instant;
 use crate::{
     access_log::{Facts, Log},
     body::Source,
-    cluster::{Cluster, Counted, Host, Lease},
-    fault::{Fault, Flags},
+    cluster::{Cluster, Counted, Host, Lease, tally::status_of_grpc},
+    fault::{Cause, Fault, Flags},
     listener::Serving,
     spec::{Destination, Direction, Route, Workload},
-    telemetry::metrics::{Series, WorkerTraffic, label},
+    telemetry::{
+        load::{Attempt, Dropped, Ending},
+        metrics::{Series, WorkerTraffic, label},
+    },
     worker::Worker,
 };
 
@@ -82,6 +85,8 @@ pub struct Record {
     pub grpc: bool,
     /// Where it went last.
     pub target: Target,
+    /// The try under way, as the control plane is told of it.
+    under_way: Option<Attempt>,
     /// Status sent downstream; none before that.
     pub status: Option<StatusCode>,
     /// Response flags.
@@ -130,6 +135,7 @@ impl Record {
             grpc,
             log,
             target: Target::None,
+            under_way: None,
             status: None,
             flags: Flags::default(),
             details: None,
@@ -147,6 +153,21 @@ impl Record {
         self.started
     }
 
+    /// A try at an endpoint begins; the one before it, if there was one, failed.
+    pub fn try_at(&mut self, host: &Rc<Host>) {
+        let started = match self.under_way.take() {
+            None => self.started,
+            Some(given_up) => {
+                let now = Instant::now();
+                given_up.end(Ending::Failed, Some(now));
+                now
+            }
+        };
+        self.under_way = Some(Attempt::start(host.load(&self.worker.loads), started));
+        self.target = Target::Host(host.clone());
+        self.attempts += 1;
+    }
+
     /// The response went out whole.
     pub fn complete(&mut self) {
         self.settled = true;
@@ -158,6 +179,15 @@ impl Record {
         let face = fault.cause.face();
         self.flags.add(face.flag);
         self.details = Some(face.details);
+        self.end_try(Ending::Failed, Instant::now());
+        if let Target::Cluster(cluster) = &self.target {
+            let why = match fault.cause {
+                Cause::Overflow => Dropped::Overflow,
+                Cause::NoEndpoint => Dropped::NoEndpoint,
+                _ => return,
+            };
+            cluster.count_dropped(&self.worker.loads, why);
+        }
     }
 
     /// Notes the head in the form that it is routed by.
@@ -203,6 +233,19 @@ impl Record {
         notes.response_trailers(logs, trailers);
     }
 
+    fn end_try(&mut self, ending: Ending, now: Instant) {
+        if let Some(attempt) = self.under_way.take() {
+            attempt.end(ending, Some(now));
+        }
+    }
+
+    /// What the answer says of the endpoint: a server error is one in gRPC's words, too.
+    fn ending(&self) -> Ending {
+        let http = self.status.map_or(0, |status| status.as_u16());
+        let status = self.grpc_status.filter(|_| self.grpc).map_or(http, status_of_grpc);
+        if status >= 500 { Ending::Failed } else { Ending::Good }
+    }
+
     fn key(&self) -> Key {
         Key {
             target: match &self.target {
@@ -221,7 +264,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.settled {
+        let now = Instant::now();
+        if self.settled {
+            self.end_try(self.ending(), now);
+        } else {
             self.flags.add(CALLER_GONE.0);
             self.details = Some(CALLER_GONE.1);
         }
@@ -234,7 +280,7 @@ impl Drop for Record {
         let series = known
             .entry(key)
             .or_insert_with(|| cache.traffic.series(labels(&self.worker.shared.workload, &self.target, key)));
-        let duration = self.started.elapsed();
+        let duration = now.saturating_duration_since(self.started);
         series.requests.fetch_add(1, Relaxed);
         series.duration_ms.observe(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         series.request_bytes.observe(self.source.as_ref().map_or(0, |source| source.bytes()));

@@ -371,6 +371,232 @@ pub struct ConfirmSourceResponse {
     #[prost(uint32, tag = "1")]
     pub removed: u32,
 }
+/// Chooses traffic.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrafficRequest {
+    /// Namespace of the service that is called; empty is every namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name of the service that is called; empty is every service.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// How far to look back, seconds; 0 is 60, at most 900 are kept.
+    #[prost(uint32, tag = "3")]
+    pub window_seconds: u32,
+}
+/// The traffic chosen.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrafficResponse {
+    /// Who calls whom, sorted by caller, host, port and subset.
+    #[prost(message, repeated, tag = "1")]
+    pub edges: ::prost::alloc::vec::Vec<Edge>,
+    /// The same, added up over the callers.
+    #[prost(message, repeated, tag = "2")]
+    pub destinations: ::prost::alloc::vec::Vec<Edge>,
+}
+/// Traffic to a part of a service.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Edge {
+    /// Namespace of the workload that calls; empty when added up.
+    #[prost(string, tag = "1")]
+    pub source_namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub source_workload: ::prost::alloc::string::String,
+    /// Namespace of the service that is called; empty when the registry does not know it.
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+    /// Its host name in full.
+    #[prost(string, tag = "5")]
+    pub host: ::prost::alloc::string::String,
+    /// Port.
+    #[prost(uint32, tag = "6")]
+    pub port: u32,
+    /// Subset; empty is the whole service.
+    #[prost(string, tag = "7")]
+    pub subset: ::prost::alloc::string::String,
+    /// Version label that the subset selects; the subset's name where it selects by another label.
+    #[prost(string, tag = "8")]
+    pub version: ::prost::alloc::string::String,
+    /// What happened.
+    #[prost(message, optional, tag = "9")]
+    pub flow: ::core::option::Option<Flow>,
+}
+/// What happened within a time.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Flow {
+    /// Requests a second, each try counted.
+    #[prost(double, tag = "1")]
+    pub requests_per_second: f64,
+    /// Of these, failed: server errors, no answer, or dropped by the caller's proxy.
+    #[prost(double, tag = "2")]
+    pub errors_per_second: f64,
+    /// Share of ended requests that went well, 0 to 1; absent when none ended.
+    #[prost(double, optional, tag = "3")]
+    pub success: ::core::option::Option<f64>,
+    /// Half of the requests took no longer, milliseconds; absent where no proxy measures it.
+    #[prost(double, optional, tag = "4")]
+    pub p50_ms: ::core::option::Option<f64>,
+    /// Nine in ten.
+    #[prost(double, optional, tag = "5")]
+    pub p90_ms: ::core::option::Option<f64>,
+    /// Ninety-nine in a hundred.
+    #[prost(double, optional, tag = "6")]
+    pub p99_ms: ::core::option::Option<f64>,
+    /// Requests that ended.
+    #[prost(uint64, tag = "7")]
+    pub requests: u64,
+    /// Requests that a proxy dropped: no endpoint, or a limit.
+    #[prost(uint64, tag = "8")]
+    pub dropped: u64,
+    /// Requests under way.
+    #[prost(uint64, tag = "9")]
+    pub active: u64,
+}
+/// Asks about the versions of a service, or shifts its traffic.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CanaryRequest {
+    /// Namespace; empty is "default".
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name of the service.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// What to do.
+    #[prost(enumeration = "CanaryAction", tag = "3")]
+    pub action: i32,
+    /// Shares in percent by version: for SET; for PROMOTE one version, whatever its share.
+    #[prost(btree_map = "string, uint32", tag = "4")]
+    pub weights: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u32,
+    >,
+    /// Tells what would be written, and writes nothing.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+    /// How far to look back for traffic, seconds; 0 is 60.
+    #[prost(uint32, tag = "6")]
+    pub window_seconds: u32,
+}
+/// The versions of a service.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CanaryResponse {
+    /// Namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name of the service.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// Sorted by version.
+    #[prost(message, repeated, tag = "3")]
+    pub versions: ::prost::alloc::vec::Vec<CanaryVersion>,
+    /// Shares that abort brings back; empty when no canary ever began.
+    #[prost(btree_map = "string, uint32", tag = "4")]
+    pub baseline: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u32,
+    >,
+    /// The document that shares the traffic: "VirtualService/default/reviews"; empty when none does.
+    #[prost(string, tag = "5")]
+    pub route: ::prost::alloc::string::String,
+    /// Documents that were written, or would be.
+    #[prost(message, repeated, tag = "6")]
+    pub documents: ::prost::alloc::vec::Vec<CanaryDocument>,
+    /// Configuration revision after the write; proxies report this number once they run it.
+    #[prost(uint64, tag = "7")]
+    pub revision: u64,
+    /// Why nothing was written; empty on success.
+    #[prost(message, repeated, tag = "8")]
+    pub problems: ::prost::alloc::vec::Vec<Problem>,
+    /// What to know about the route, for people.
+    #[prost(string, repeated, tag = "9")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// One version.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CanaryVersion {
+    /// Version label; empty is traffic that no version was chosen for.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// Subset of the route; empty when it has none yet.
+    #[prost(string, tag = "2")]
+    pub subset: ::prost::alloc::string::String,
+    /// Share of the route, percent.
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+    /// Endpoints that take traffic.
+    #[prost(uint32, tag = "4")]
+    pub endpoints: u32,
+    /// What happened.
+    #[prost(message, optional, tag = "5")]
+    pub flow: ::core::option::Option<Flow>,
+    /// "stable" for what the others are compared with, "good", "failing", "slow", "few" for too little to tell, "silent"
+    /// for a share without a request, "idle" for no share.
+    #[prost(string, tag = "6")]
+    pub verdict: ::prost::alloc::string::String,
+}
+/// A document that a canary writes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CanaryDocument {
+    /// Kind.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// The text before; empty when it is new.
+    #[prost(string, tag = "4")]
+    pub before: ::prost::alloc::string::String,
+    /// The text after.
+    #[prost(string, tag = "5")]
+    pub after: ::prost::alloc::string::String,
+    /// Version after the write; 0 when nothing was written.
+    #[prost(uint64, tag = "6")]
+    pub version: u64,
+}
+/// What to do with the traffic of a service's versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CanaryAction {
+    /// Nothing: tell how it is.
+    Status = 0,
+    /// Give versions the shares named; the others keep their proportions in what is left.
+    Set = 1,
+    /// Send everything to the version named, or to the one that got more since the canary began.
+    Promote = 2,
+    /// Give every version the share that it had before the canary began.
+    Abort = 3,
+}
+impl CanaryAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Status => "CANARY_ACTION_STATUS",
+            Self::Set => "CANARY_ACTION_SET",
+            Self::Promote => "CANARY_ACTION_PROMOTE",
+            Self::Abort => "CANARY_ACTION_ABORT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CANARY_ACTION_STATUS" => Some(Self::Status),
+            "CANARY_ACTION_SET" => Some(Self::Set),
+            "CANARY_ACTION_PROMOTE" => Some(Self::Promote),
+            "CANARY_ACTION_ABORT" => Some(Self::Abort),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod admin_client {
     #![allow(
@@ -630,6 +856,55 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("weft.admin.v1.Admin", "Services"));
             self.inner.unary(req, path, codec).await
         }
+        /// Tells who calls whom, how often, how well and how fast, as proxies reported it within the last minutes.
+        pub async fn traffic(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TrafficRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TrafficResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weft.admin.v1.Admin/Traffic",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weft.admin.v1.Admin", "Traffic"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells how the traffic of a service is shared among its versions and how these do, or shifts the shares by editing
+        /// its VirtualService. ABORTED when the document changed meanwhile, FAILED_PRECONDITION when it is too special to be
+        /// edited by a program.
+        pub async fn canary(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CanaryRequest>,
+        ) -> std::result::Result<tonic::Response<super::CanaryResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weft.admin.v1.Admin/Canary",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weft.admin.v1.Admin", "Canary"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Lets a held-back removal of a source through at once.
         pub async fn confirm_source(
             &mut self,
@@ -722,6 +997,18 @@ pub mod admin_server {
             tonic::Response<super::ServicesResponse>,
             tonic::Status,
         >;
+        /// Tells who calls whom, how often, how well and how fast, as proxies reported it within the last minutes.
+        async fn traffic(
+            &self,
+            request: tonic::Request<super::TrafficRequest>,
+        ) -> std::result::Result<tonic::Response<super::TrafficResponse>, tonic::Status>;
+        /// Tells how the traffic of a service is shared among its versions and how these do, or shifts the shares by editing
+        /// its VirtualService. ABORTED when the document changed meanwhile, FAILED_PRECONDITION when it is too special to be
+        /// edited by a program.
+        async fn canary(
+            &self,
+            request: tonic::Request<super::CanaryRequest>,
+        ) -> std::result::Result<tonic::Response<super::CanaryResponse>, tonic::Status>;
         /// Lets a held-back removal of a source through at once.
         async fn confirm_source(
             &self,
@@ -1141,6 +1428,92 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServicesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weft.admin.v1.Admin/Traffic" => {
+                    #[allow(non_camel_case_types)]
+                    struct TrafficSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::TrafficRequest>
+                    for TrafficSvc<T> {
+                        type Response = super::TrafficResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TrafficRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::traffic(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TrafficSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weft.admin.v1.Admin/Canary" => {
+                    #[allow(non_camel_case_types)]
+                    struct CanarySvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::CanaryRequest>
+                    for CanarySvc<T> {
+                        type Response = super::CanaryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CanaryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::canary(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CanarySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

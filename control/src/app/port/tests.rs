@@ -100,6 +100,7 @@ async fn connect() -> Proxy {
     tokio::spawn(serve(
         incoming,
         AdsServer::new(&publisher),
+        Traffic::new(tokio::time::Instant::now()),
         registry,
         CancellationToken::new(),
         TaskTracker::new(),
