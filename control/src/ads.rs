@@ -13,7 +13,7 @@ use tokio::{
 };
 use weft_proto::node::NodeMetadata;
 
-use crate::resource::ResourceSet;
+use crate::resource::{Asked, ResourceSet};
 
 mod service;
 pub(crate) mod session;
@@ -49,8 +49,9 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 pub trait World: Send + Sync + 'static {
     /// Rises with each change.
     fn revision(&self) -> u64;
-    /// What a proxy may ask for. The same `Arc` as for an earlier revision says that nothing changed for it.
-    fn resources(&self, node: &NodeMetadata) -> Arc<ResourceSet>;
+    /// What a proxy may ask for, given what it already names. The same `Arc` as for an earlier revision says that nothing
+    /// changed for it.
+    fn resources(&self, node: &NodeMetadata, asked: &Asked) -> Arc<ResourceSet>;
 }
 
 /// Hands worlds to every stream; the latest wins. Cloning shares it.

@@ -14,7 +14,7 @@ use crate::{
     compile::{self, Compiler},
     documents, peer,
     registry::{self, Registry},
-    resource::ResourceSet,
+    resource::{Asked, ResourceSet},
     settings::Settings,
     store::{
         DocumentStore,
@@ -280,8 +280,8 @@ impl crate::ads::World for World {
         self.revision
     }
 
-    fn resources(&self, node: &NodeMetadata) -> Arc<ResourceSet> {
-        self.world.resources(node)
+    fn resources(&self, node: &NodeMetadata, asked: &Asked) -> Arc<ResourceSet> {
+        self.world.resources_asked(node, asked)
     }
 }
 

@@ -24,6 +24,7 @@ mod by_host;
 mod clusters;
 mod encode;
 mod entries;
+mod grpc;
 mod ir;
 mod locality;
 mod routes;
@@ -38,14 +39,14 @@ pub use tables::OUTBOUND_HTTP;
 
 use by_host::ByHost;
 use scopes::Scopes;
-use services::{Compiled, Services};
+use services::{Compiled, Services, Viewer};
 use tables::{Same, Tables};
 
 use crate::{
     access_log::MeshLogs,
     documents::{Document, DocumentSet, LocalityLb, hosts::Hosts},
     model::{Mesh, ServiceKey},
-    resource::ResourceSet,
+    resource::{Asked, ResourceSet},
 };
 
 /// Compiles one world after another, and keeps what did not change.
@@ -174,10 +175,15 @@ fn same<'a, Spec: 'a>(
 }
 
 impl World {
-    /// What a proxy receives. Proxies with equal metadata share one set, and a set that did not change is that of the
-    /// world before.
+    /// What a proxy receives that names nothing. Proxies with equal metadata share one set, and a set that did not change
+    /// is that of the world before.
     pub fn resources(&self, node: &NodeMetadata) -> Arc<ResourceSet> {
-        self.scopes.find_or_compile(node, || scope::resources(self, node))
+        self.resources_asked(node, &Asked::default())
+    }
+
+    /// What a proxy receives, and what it names beyond. Proxies that are equal in both share one set.
+    pub fn resources_asked(&self, node: &NodeMetadata, asked: &Asked) -> Arc<ResourceSet> {
+        self.scopes.find_or_compile(node, asked, || scope::resources(self, node, asked))
     }
 
     /// The document that an operator's key means, if it is a part of this world.
@@ -191,15 +197,19 @@ impl World {
     }
 
     /// Adds a cluster by its name, `outbound|PORT|SUBSET|HOST`; nothing where it does not exist.
-    fn insert_cluster(&self, name: &Arc<str>, node: &NodeMetadata, set: &mut ResourceSet) {
-        let host = name.rsplit('|').next().unwrap_or_default();
-        let compiled = self.hosts.find(host, "").and_then(|key| self.compiled.get(key));
-        let Some(seen) = compiled.map(|compiled| compiled.seen_by(node)) else { return };
+    fn insert_cluster(&self, name: &Arc<str>, viewer: Viewer<'_>, set: &mut ResourceSet) {
+        let Some(seen) = self.compiled_of(name).map(|compiled| compiled.seen_by(viewer)) else { return };
         for (kind, resource) in seen.iter() {
             if resource.name == *name {
                 set.insert(kind, resource.clone());
             }
         }
+    }
+
+    /// The service that a cluster's name ends in.
+    fn compiled_of(&self, cluster: &str) -> Option<&Arc<Compiled>> {
+        let host = cluster.rsplit('|').next().unwrap_or_default();
+        self.hosts.find(host, "").and_then(|key| self.compiled.get(key))
     }
 
     fn tcp_idle_timeout(&self, key: &ServiceKey) -> Option<Duration> {

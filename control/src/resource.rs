@@ -1,6 +1,9 @@
 //! What proxies receive: encoded once, named, hashed, shared. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -102,6 +105,14 @@ impl Resource {
         let bytes = any.slice(any_bytes - message_bytes..);
         Self { name, version, bytes, any, versioned, documents }
     }
+}
+
+/// What a client names one by one, beyond what its metadata says that it needs. Clients of equal metadata that name the
+/// same share a scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// Listeners: how gRPC clients name a service, and gRPC servers their own address.
+    pub listeners: BTreeSet<Arc<str>>,
 }
 
 /// All resources of one scope. Kinds are shared on their own, so that a set that differs from another in endpoints alone

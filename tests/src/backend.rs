@@ -101,6 +101,13 @@ impl Backend {
         Self::serve(listener, move |stream| tcp_connection(stream, greeting.clone()))
     }
 
+    /// Serves gRPC: answers every call with its version.
+    pub async fn grpc(version: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        let version: Arc<str> = version.into();
+        Self::serve(listener, move |stream| grpc_connection(stream, version.clone()))
+    }
+
     fn serve<F>(listener: TcpListener, handle: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -125,6 +132,28 @@ async fn tcp_connection(mut stream: TcpStream, greeting: String) {
     {
         let _ = write.shutdown().await;
     }
+}
+
+async fn grpc_connection(stream: TcpStream, version: Arc<str>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let version = version.clone();
+        async move {
+            request.into_body().collect().await.map_err(|_| "the call broke off")?;
+            // Not compressed, and its length (gRPC over HTTP/2, Length-Prefixed-Message).
+            let mut message = vec![0];
+            message.extend((version.len() as u32).to_be_bytes());
+            message.extend(version.as_bytes());
+            let body = with_trailer(message.into(), "grpc-status", "0")?;
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(body)
+                .map_err(|_| "a fixed head is HTTP")
+        }
+    });
+    let io = TokioIo::new(stream);
+    let _ =
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
 }
 
 async fn http_connection(stream: TcpStream, who: Arc<(String, String, Attempts)>) {

@@ -1,5 +1,6 @@
 //! Drives the real `weft` program from outside. Reading order: `program` (find and run it), `wait`, `backend` (what is
-//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `consul` (a platform), `mesh` (all
+//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `grpc` (neither proxy), `consul` (a
+//! platform), `mesh` (all
 //! of it wired together), `case` (the differential table).
 
 pub mod access_log;
@@ -8,6 +9,7 @@ pub mod case;
 pub mod client;
 pub mod consul;
 pub mod envoy;
+pub mod grpc;
 pub mod load;
 pub mod mesh;
 pub mod program;

@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::resource::{Kind, Resource, ResourceSet};
+use crate::resource::{Asked, Kind, Resource, ResourceSet};
 
 mod holdings;
 mod interest;
@@ -92,6 +92,7 @@ pub struct TooManyNames {
 #[derive(Debug)]
 pub struct Session {
     watches: [Watch; 4],
+    asked: Asked,
     set: Arc<ResourceSet>,
     revision: u64,
     nonces: u64,
@@ -100,13 +101,30 @@ pub struct Session {
 impl Session {
     /// A new stream that will be served from `set`.
     pub fn new(protocol: Protocol, set: Arc<ResourceSet>, revision: u64) -> Self {
-        Self { watches: Kind::ALL.map(|kind| Watch::new(kind, protocol)), set, revision, nonces: 0 }
+        let watches = Kind::ALL.map(|kind| Watch::new(kind, protocol));
+        Self { watches, asked: Asked::default(), set, revision, nonces: 0 }
     }
 
-    /// Takes a subscription, ACK or NACK.
-    pub fn handle_request(&mut self, request: Request) -> Result<Vec<Response>, TooManyNames> {
-        self.watch_mut(request.kind).take(request)?;
-        Ok(self.advance())
+    /// Takes a subscription, ACK or NACK. Whether the client now asks for other names than before, so that the set to serve
+    /// it from is another; [`Self::handle_world`] takes that, else [`Self::advance`] goes on.
+    pub fn take(&mut self, request: Request) -> Result<bool, TooManyNames> {
+        let kind = request.kind;
+        self.watch_mut(kind).take(request)?;
+        let names = self.watches[kind as usize].names();
+        let before = match kind {
+            Kind::Listener => &mut self.asked.listeners,
+            Kind::Cluster | Kind::Endpoints | Kind::Routes => return Ok(false),
+        };
+        if before == names {
+            return Ok(false);
+        }
+        before.clone_from(names);
+        Ok(true)
+    }
+
+    /// What the client asks for by name.
+    pub fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     /// Takes a newer world.
@@ -151,7 +169,7 @@ impl Session {
     }
 
     /// Sends whatever may be sent now: additions in order, then removals in reverse.
-    fn advance(&mut self) -> Vec<Response> {
+    pub fn advance(&mut self) -> Vec<Response> {
         let mut responses = Vec::new();
         for kind in Kind::ALL {
             if self.may_add(kind) {

@@ -22,7 +22,10 @@ use super::{
     watchdog::Watchdog,
     wire::{Client, Form},
 };
-use crate::{peer::PeerInfo, resource::Kind};
+use crate::{
+    peer::PeerInfo,
+    resource::{Asked, Kind},
+};
 
 /// Revisions of which one stream remembers when they were published, for the convergence metric.
 const PUBLISHED_MAX: usize = 64;
@@ -84,7 +87,8 @@ impl Door {
             return Err(stopped());
         };
         self.worlds.mark_unchanged();
-        let session = Session::new(F::PROTOCOL, world.resources(&client.metadata), world.revision());
+        let session =
+            Session::new(F::PROTOCOL, world.resources(&client.metadata, &Asked::default()), world.revision());
         let mut registration = self.tracker.register(self.describe(&client, F::PROTOCOL));
         registration.update(Progress::default());
         tracing::info!(proxy = %client.id, kind = client.kind, peer = self.address(), "proxy connected");
@@ -197,10 +201,19 @@ impl<F: Form> Open<F> {
             metrics::counter!("weft_xds_rejections_total", "type" => label(kind)).increment(1);
             tracing::warn!(proxy = %self.client.id, kind = label(kind), message, "proxy refused a push");
         }
-        let responses = self
-            .session
-            .handle_request(request)
-            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let asks_anew =
+            self.session.take(request).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let world = match &*self.worlds.borrow() {
+            Stage::Serving(world, _) if asks_anew => Some(world.clone()),
+            _ => None,
+        };
+        let responses = match world {
+            Some(world) => {
+                let set = world.resources(&self.client.metadata, self.session.asked());
+                self.session.handle_world(set, world.revision())
+            }
+            None => self.session.advance(),
+        };
         self.queue(responses);
         self.watchdog.note(self.session.owes_answer(), true);
         self.note_convergence();
@@ -208,7 +221,7 @@ impl<F: Form> Open<F> {
     }
 
     fn see(&mut self, world: &dyn World, published: Instant) {
-        let set = world.resources(&self.client.metadata);
+        let set = world.resources(&self.client.metadata, self.session.asked());
         let responses = self.session.handle_world(set, world.revision());
         let concerned = self.session.acked_revision() < world.revision();
         if concerned && self.published.len() < PUBLISHED_MAX {

@@ -23,7 +23,7 @@ use weft_proto::{
 };
 
 use super::{AdsServer, Publisher, Tracker, World};
-use crate::resource::{Kind, Resource, ResourceSet};
+use crate::resource::{Asked, Kind, Resource, ResourceSet};
 
 struct Fixed(u64, Arc<ResourceSet>);
 
@@ -32,7 +32,7 @@ impl World for Fixed {
         self.0
     }
 
-    fn resources(&self, _node: &NodeMetadata) -> Arc<ResourceSet> {
+    fn resources(&self, _node: &NodeMetadata, _asked: &Asked) -> Arc<ResourceSet> {
         self.1.clone()
     }
 }

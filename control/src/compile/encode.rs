@@ -15,6 +15,7 @@ use weft_proto::xds::{
 
 pub(crate) mod access_log;
 pub(crate) mod cluster;
+pub(crate) mod grpc;
 pub(crate) mod listener;
 pub(crate) mod route;
 

@@ -10,39 +10,42 @@ use prost::Message;
 use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
 
 use super::{
-    World, encode,
+    World, encode, grpc,
     ir::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost, version,
     },
     routes::{self, View},
-    services,
+    services::{self, Viewer},
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
     documents::{Document, Gateway, LoadBalancer, Server, hosts::host_matches},
     model::{Health, Locality, Port, Protocol, Service},
-    resource::{Kind, Resource, ResourceSet},
+    resource::{Asked, Kind, Resource, ResourceSet},
 };
 
-/// Compiles the resources of a node.
-pub(crate) fn resources(world: &World, node: &NodeMetadata) -> ResourceSet {
-    let mut scope = Scope { world, node, set: ResourceSet::default(), clusters: BTreeSet::new() };
+/// Compiles the resources of a node that asks for some names.
+pub(crate) fn resources(world: &World, node: &NodeMetadata, asked: &Asked) -> ResourceSet {
+    let viewer = Viewer::of(node, asked);
+    let mut scope = Scope { world, node, viewer, set: ResourceSet::default(), clusters: BTreeSet::new() };
     node.upstreams.iter().for_each(|upstream| scope.upstream(upstream));
     node.inbound.iter().for_each(|inbound| scope.inbound(inbound));
     if node.role == Role::Gateway {
         scope.gateways();
     }
-    match node.outbound_http {
-        Some(bind) => scope.outbound_http(bind),
-        None => scope.reachable_clusters(),
+    if let Some(bind) = node.outbound_http {
+        scope.outbound_http(bind);
     }
+    asked.listeners.iter().for_each(|name| scope.grpc_listener(name));
+    scope.reachable_clusters();
     scope.set
 }
 
 struct Scope<'a> {
     world: &'a World,
     node: &'a NodeMetadata,
+    viewer: Viewer<'a>,
     set: ResourceSet,
     /// Clusters that something names.
     clusters: BTreeSet<Arc<str>>,
@@ -58,6 +61,25 @@ impl Scope<'_> {
         self.set.insert(Kind::Listener, Arc::new(resource));
     }
 
+    /// What a gRPC client or server asks for by the name of its target or address; nothing where that means nothing.
+    fn grpc_listener(&mut self, name: &Arc<str>) {
+        let world = self.world;
+        let listener = match grpc::Asking::read(name) {
+            Some(grpc::Asking::Server(bind)) => grpc::server_listener(name, bind),
+            Some(grpc::Asking::Client { host, port }) => {
+                let namespace = &self.node.namespace;
+                let target = world.tables.of_target(host, port, namespace, &world.services, &world.hosts);
+                let Some((routes, documents)) = target else { return };
+                let table = grpc::table(name, &routes);
+                self.clusters.extend(table.clusters().cloned());
+                self.set.insert(Kind::Routes, grpc::table_resource(&table, documents));
+                grpc::client_listener(name)
+            }
+            None => return,
+        };
+        self.set.insert(Kind::Listener, listener);
+    }
+
     fn outbound_http(&mut self, bind: SocketAddr) {
         let (world, namespace) = (self.world, &self.node.namespace);
         let table = world.tables.by_host(namespace, &world.services, &world.hosts);
@@ -66,7 +88,7 @@ impl Scope<'_> {
         let listener = Listener::plain(OUTBOUND_HTTP.into(), bind, Direction::Outbound, serves);
         self.listener(listener, Vec::new());
         for compiled in world.compiled.values() {
-            for (kind, resource) in compiled.seen_by(self.node).iter() {
+            for (kind, resource) in compiled.seen_by(self.viewer).iter() {
                 self.set.insert(kind, resource.clone());
             }
         }
@@ -224,7 +246,7 @@ impl Scope<'_> {
 
     fn reachable_clusters(&mut self) {
         for name in std::mem::take(&mut self.clusters) {
-            self.world.insert_cluster(&name, self.node, &mut self.set);
+            self.world.insert_cluster(&name, self.viewer, &mut self.set);
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use weft_proto::node::NodeMetadata;
 
-use super::services::{self, Compiled};
-use crate::resource::ResourceSet;
+use super::services::{self, Compiled, Viewer};
+use crate::resource::{Asked, ResourceSet};
 
 /// Scopes that are kept; more are compiled again each time that a proxy asks.
 const SCOPES_MAX: usize = 4096;
@@ -24,7 +24,8 @@ pub(crate) struct Scopes {
 
 #[derive(Debug, Default)]
 struct Inner {
-    kept: BTreeMap<Arc<NodeMetadata>, Kept>,
+    /// By metadata, then by what is asked for.
+    kept: BTreeMap<Arc<NodeMetadata>, BTreeMap<Asked, Kept>>,
     recompiled: usize,
 }
 
@@ -41,12 +42,17 @@ impl Scopes {
     /// scopes are current at once; otherwise each is compiled when it is asked for.
     pub(crate) fn following(previous: &Self, exchanged: Option<&[Arc<Compiled>]>) -> Self {
         let mut kept = previous.lock().kept.clone();
-        kept.retain(|_, kept| kept.idle_worlds < IDLE_WORLDS_MAX);
-        for (node, kept) in &mut kept {
+        kept.retain(|_, of_node| {
+            of_node.retain(|_, kept| kept.idle_worlds < IDLE_WORLDS_MAX);
+            !of_node.is_empty()
+        });
+        let all = kept.iter_mut().flat_map(|(node, of_node)| of_node.iter_mut().map(move |of| (node, of)));
+        for (node, (asked, kept)) in all {
+            let viewer = Viewer::of(node, asked);
             kept.idle_worlds += 1;
             match exchanged {
                 Some(exchanged) if kept.current => {
-                    exchanged.iter().for_each(|now| services::exchange(&mut kept.set, node, now));
+                    exchanged.iter().for_each(|now| services::exchange(&mut kept.set, viewer, now));
                 }
                 _ => kept.current = false,
             }
@@ -54,15 +60,16 @@ impl Scopes {
         Self { inner: Mutex::new(Inner { kept, recompiled: 0 }) }
     }
 
-    /// The scope of a node.
+    /// The scope of a node that asks for some names.
     pub(crate) fn find_or_compile(
         &self,
         node: &NodeMetadata,
+        asked: &Asked,
         compile: impl FnOnce() -> ResourceSet,
     ) -> Arc<ResourceSet> {
         let before = {
             let mut inner = self.lock();
-            match inner.kept.get_mut(node) {
+            match inner.kept.get_mut(node).and_then(|of_node| of_node.get_mut(asked)) {
                 Some(kept) if kept.current => {
                     kept.idle_worlds = 0;
                     return kept.set.clone();
@@ -78,11 +85,15 @@ impl Scopes {
         let mut inner = self.lock();
         inner.recompiled += 1;
         let kept = Kept { set: set.clone(), current: true, idle_worlds: 0 };
-        let room = inner.kept.len() < SCOPES_MAX;
+        let room = inner.kept.values().map(BTreeMap::len).sum::<usize>() < SCOPES_MAX;
         match inner.kept.get_mut(node) {
-            Some(known) => *known = kept,
-            None if room => drop(inner.kept.insert(Arc::new(node.clone()), kept)),
-            None => {}
+            Some(of_node) if room || of_node.contains_key(asked) => {
+                of_node.insert(asked.clone(), kept);
+            }
+            None if room => {
+                inner.kept.insert(Arc::new(node.clone()), BTreeMap::from([(asked.clone(), kept)]));
+            }
+            Some(_) | None => {}
         }
         set
     }

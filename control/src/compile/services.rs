@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,14 +13,14 @@ use weft_proto::node::NodeMetadata;
 use super::{
     by_host::ByHost,
     clusters::{Inputs, Made},
-    encode, entries,
+    encode, entries, grpc,
     ir::{self, version},
     locality::Vantage,
 };
 use crate::{
     documents::{DestinationRule, Document, DocumentSet, DocumentSpec, LocalityLb, hosts::Hosts},
-    model::{Mesh, Service, ServiceKey},
-    resource::{Kind, Resource, ResourceSet},
+    model::{Mesh, Resolution, Service, ServiceKey},
+    resource::{Asked, Kind, Resource, ResourceSet},
 };
 
 /// Services by key.
@@ -27,6 +28,40 @@ pub(crate) type Services = BTreeMap<ServiceKey, Arc<Service>>;
 
 /// Vantages from which one service's resources are kept; more are compiled each time that a proxy asks.
 const VANTAGES_MAX: usize = 256;
+
+/// Who sees a service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Viewer<'a> {
+    node: &'a NodeMetadata,
+    dialect: Dialect,
+}
+
+/// The words that a client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dialect {
+    /// A proxy's.
+    Proxy,
+    /// A gRPC library's.
+    Grpc,
+}
+
+impl Dialect {
+    /// The version of a value said in it.
+    fn version<T: Hash>(self, value: &T) -> u64 {
+        match self {
+            Self::Proxy => version(value),
+            Self::Grpc => grpc::version(value),
+        }
+    }
+}
+
+impl<'a> Viewer<'a> {
+    /// A client that asks for some names: no proxy names its listeners.
+    pub(crate) fn of(node: &'a NodeMetadata, asked: &Asked) -> Self {
+        let dialect = if asked.listeners.is_empty() { Dialect::Proxy } else { Dialect::Grpc };
+        Self { node, dialect }
+    }
+}
 
 /// The clusters of one service, and what they were compiled from.
 #[derive(Debug)]
@@ -39,11 +74,14 @@ pub(crate) struct Compiled {
     plain: Arc<Resources>,
     /// The labels of a proxy that count beside its locality; none where every proxy sees the same.
     looks_at: Option<Vec<Arc<str>>>,
-    /// As they are seen from where proxies are, as far as any has asked,
-    seen: Mutex<BTreeMap<Vantage, Arc<Resources>>>,
+    /// As they are seen from where clients are, as far as any has asked,
+    seen: Mutex<Views>,
     /// and as the predecessor had them, so that what did not change stays the same allocation.
-    seen_before: BTreeMap<Vantage, Arc<Resources>>,
+    seen_before: Views,
 }
+
+/// By who sees them and from where; none is from everywhere.
+type Views = BTreeMap<(Dialect, Option<Vantage>), Arc<Resources>>;
 
 /// The clusters of one service and their endpoints.
 #[derive(Debug, Default)]
@@ -59,7 +97,7 @@ impl Resources {
     }
 
     /// Encodes clusters; what equals its namesake in any of `known` stays the same allocation.
-    fn encode(made: Vec<Made>, documents: &Arc<[Arc<str>]>, known: &[&Self]) -> Self {
+    fn encode(made: Vec<Made>, dialect: Dialect, documents: &Arc<[Arc<str>]>, known: &[&Self]) -> Self {
         let find = |of: fn(&Self) -> &Vec<Arc<Resource>>, name: &Arc<str>, version: u64| {
             let all = known.iter().flat_map(|known| of(known));
             let same =
@@ -68,11 +106,23 @@ impl Resources {
         };
         let mut encoded = Self::default();
         for Made { cluster, endpoints, .. } in made {
-            let same = find(|known| &known.clusters, &cluster.name, version(&cluster));
-            encoded.clusters.push(same.unwrap_or_else(|| cluster_resource(&cluster, documents.clone())));
+            let version = dialect.version(&cluster);
+            let same = find(|known| &known.clusters, &cluster.name, version);
+            let encode = || match dialect {
+                Dialect::Proxy => encode::cluster::cluster(&cluster).encode_to_vec(),
+                Dialect::Grpc => encode::grpc::cluster(&cluster).encode_to_vec(),
+            };
+            let resource = |kind, name: &Arc<str>, version, message| {
+                Arc::new(Resource::new(kind, name.clone(), version, message, documents.clone()))
+            };
+            let new = || resource(Kind::Cluster, &cluster.name, version, encode());
+            encoded.clusters.push(same.unwrap_or_else(new));
             let Some(endpoints) = endpoints else { continue };
-            let same = find(|known| &known.endpoints, &endpoints.cluster, version(&endpoints));
-            encoded.endpoints.push(same.unwrap_or_else(|| endpoints_resource(&endpoints, documents.clone())));
+            let version = dialect.version(&endpoints);
+            let same = find(|known| &known.endpoints, &endpoints.cluster, version);
+            let encode = || encode::cluster::endpoints(&endpoints).encode_to_vec();
+            let new = || resource(Kind::Endpoints, &endpoints.cluster, version, encode());
+            encoded.endpoints.push(same.unwrap_or_else(new));
         }
         encoded
     }
@@ -89,25 +139,32 @@ impl Compiled {
         self.plain.iter().map(|(kind, resource)| (kind, &resource.name))
     }
 
-    /// Its clusters and their endpoints, as a proxy sees them. They are compiled for each vantage that is in use.
-    pub(crate) fn seen_by(&self, node: &NodeMetadata) -> Arc<Resources> {
-        let Some(labels) = &self.looks_at else { return self.plain.clone() };
-        let vantage = Vantage::of(node, labels);
-        if let Some(found) = self.lock().get(&vantage) {
+    /// Its clusters and their endpoints, as a client sees them. They are compiled for each vantage that is in use.
+    pub(crate) fn seen_by(&self, viewer: Viewer<'_>) -> Arc<Resources> {
+        let dialect = viewer.dialect;
+        let vantage = self.looks_at.as_ref().map(|labels| Vantage::of(viewer.node, labels));
+        if vantage.is_none() && dialect == Dialect::Proxy {
+            return self.plain.clone();
+        }
+        let view = (dialect, vantage);
+        if let Some(found) = self.lock().get(&view) {
             return found.clone();
         }
-        let made = self.inputs().clusters(Some(&vantage));
+        let mut made = self.inputs().clusters(view.1.as_ref());
+        if dialect == Dialect::Grpc {
+            made = made.into_iter().filter_map(grpc::shaped).collect();
+        }
         let known: Vec<&Resources> = self
             .seen_before
-            .get(&vantage)
+            .get(&view)
             .map(|before| &**before)
             .into_iter()
             .chain([&*self.plain])
             .collect();
-        let found = Arc::new(Resources::encode(made, &self.documents(), &known));
+        let found = Arc::new(Resources::encode(made, dialect, &self.documents(), &known));
         let mut seen = self.lock();
         if seen.len() < VANTAGES_MAX {
-            return seen.entry(vantage).or_insert(found).clone();
+            return seen.entry(view).or_insert(found).clone();
         }
         found
     }
@@ -124,7 +181,7 @@ impl Compiled {
         self.rules.iter().map(|document| document.key()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vantage, Arc<Resources>>> {
+    fn lock(&self) -> MutexGuard<'_, Views> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,24 +270,26 @@ pub(crate) fn compile(
         all
     });
     let before: Vec<&Resources> = previous.iter().map(|previous| &*previous.plain).collect();
-    compiled.plain = Arc::new(Resources::encode(made, &compiled.documents(), &before));
+    compiled.plain = Arc::new(Resources::encode(made, Dialect::Proxy, &compiled.documents(), &before));
     Arc::new(compiled)
 }
 
 /// The services of which only resources changed; none where names of resources came or went.
 pub(crate) fn exchanged(changes: &[(Option<&Arc<Compiled>>, Arc<Compiled>)]) -> Option<Vec<Arc<Compiled>>> {
+    // Whether gRPC clients can have a service by DNS hangs on its endpoints.
+    let same_for_all = |now: &Compiled| now.service.resolution == Resolution::Static;
     let same_names = |(before, now): &(Option<&Arc<Compiled>>, Arc<Compiled>)| {
-        before.is_some_and(|before| before.names().eq(now.names()))
+        before.is_some_and(|before| before.names().eq(now.names()) && same_for_all(now))
     };
     changes.iter().all(same_names).then(|| changes.iter().map(|(_, now)| now.clone()).collect())
 }
 
-/// Puts what a proxy now sees of a service in the place of what it saw, where its set has any of it.
-pub(crate) fn exchange(set: &mut Arc<ResourceSet>, node: &NodeMetadata, now: &Compiled) {
+/// Puts what a client now sees of a service in the place of what it saw, where its set has any of it.
+pub(crate) fn exchange(set: &mut Arc<ResourceSet>, viewer: Viewer<'_>, now: &Compiled) {
     if !now.names().any(|(kind, name)| set.find(kind, name).is_some()) {
         return;
     }
-    for (kind, resource) in now.seen_by(node).iter() {
+    for (kind, resource) in now.seen_by(viewer).iter() {
         if set.find(kind, &resource.name).is_some_and(|before| !Arc::ptr_eq(before, resource)) {
             Arc::make_mut(set).insert(kind, resource.clone());
         }
@@ -241,10 +300,4 @@ pub(crate) fn exchange(set: &mut Arc<ResourceSet>, node: &NodeMetadata, now: &Co
 pub(crate) fn cluster_resource(cluster: &ir::Cluster, documents: Arc<[Arc<str>]>) -> Arc<Resource> {
     let message = encode::cluster::cluster(cluster).encode_to_vec();
     Arc::new(Resource::new(Kind::Cluster, cluster.name.clone(), version(cluster), message, documents))
-}
-
-fn endpoints_resource(endpoints: &ir::Endpoints, documents: Arc<[Arc<str>]>) -> Arc<Resource> {
-    let message = encode::cluster::endpoints(endpoints).encode_to_vec();
-    let name = endpoints.cluster.clone();
-    Arc::new(Resource::new(Kind::Endpoints, name, version(endpoints), message, documents))
 }

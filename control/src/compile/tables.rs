@@ -17,8 +17,11 @@ use super::{
     services::Services,
 };
 use crate::{
-    documents::{Document, DocumentSet, MESH_GATEWAY, VirtualService, hosts::Hosts},
-    model::{Port, Service, ServiceKey},
+    documents::{
+        Document, DocumentSet, MESH_GATEWAY, VirtualService,
+        hosts::{Hosts, host_matches},
+    },
+    model::{Port, Protocol, Service, ServiceKey},
     resource::{Kind, Resource},
 };
 
@@ -130,6 +133,43 @@ impl Tables {
             tables.insert(namespace.into(), table.clone());
         }
         table
+    }
+
+    /// The routes of a gRPC client's target, and the documents that shape them. Without a port a service's own gRPC port is
+    /// meant, else its first that is HTTP, else its first.
+    pub(crate) fn of_target(
+        &self,
+        host: &str,
+        port: Option<u16>,
+        namespace: &str,
+        services: &Services,
+        hosts: &Hosts,
+    ) -> Option<(Arc<[Route]>, Arc<[Arc<str>]>)> {
+        let Some(service) = hosts.find(host, namespace).and_then(|key| services.get(key)) else {
+            let other = self.other(host, namespace, hosts)?;
+            return Some((other.routes.clone(), [other.document.clone()].into()));
+        };
+        let of = |fits: fn(&Port) -> bool| service.ports.iter().find(|port| fits(port));
+        let port = match port {
+            Some(number) => service.ports.iter().find(|port| port.number == number),
+            None => of(|port| port.protocol == Protocol::Grpc)
+                .or_else(|| of(|port| port.protocol.is_http()))
+                .or_else(|| of(|_| true)),
+        }?;
+        Some(match self.of_port(&service.key, port.number) {
+            Some(table) => (table.routes.clone(), table.resource.documents.clone()),
+            None => {
+                let cluster = cluster_name(port.number, "", &service.host).into();
+                (Arc::new([default_route(&cluster)]), Arc::new([]))
+            }
+        })
+    }
+
+    /// What virtual services say of a host that is no service: an exact name first, then the longest pattern.
+    fn other(&self, host: &str, namespace: &str, hosts: &Hosts) -> Option<&OtherHost> {
+        let canonical = hosts.canonical(host, namespace);
+        let takes = |other: &&OtherHost| host_matches(&other.canonical, &canonical);
+        self.others.iter().find(takes)
     }
 
     fn compile_by_host(&self, namespace: &str, services: &Services, hosts: &Hosts) -> Arc<Resource> {

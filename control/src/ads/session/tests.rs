@@ -6,6 +6,14 @@ use super::*;
 
 mod model;
 
+impl Session {
+    /// Takes a request and says what follows, where it changes nothing of what is served.
+    pub(crate) fn handle_request(&mut self, request: Request) -> Result<Vec<Response>, TooManyNames> {
+        self.take(request)?;
+        Ok(self.advance())
+    }
+}
+
 /// `clusters a=1 b=2; routes r=1` as a set: a name and its version.
 fn set(text: &str) -> Arc<ResourceSet> {
     let mut set = ResourceSet::default();

@@ -97,6 +97,11 @@ impl Watch {
         self.interest.is_open()
     }
 
+    /// What is asked for by name.
+    pub(super) fn names(&self) -> &BTreeSet<Arc<str>> {
+        self.interest.names()
+    }
+
     pub(super) fn acked(&self) -> u64 {
         self.acked
     }

@@ -28,7 +28,7 @@ use crate::{
     ads::{ANSWER_TIMEOUT, Publisher, Tracker, World},
     peer::{Places, STALL_TIMEOUT},
     registry::Options,
-    resource::{Kind, Resource, ResourceSet},
+    resource::{Asked, Kind, Resource, ResourceSet},
 };
 
 /// Bytes that a wire holds in each direction.
@@ -41,7 +41,7 @@ impl World for Fixed {
         self.0
     }
 
-    fn resources(&self, _: &NodeMetadata) -> Arc<ResourceSet> {
+    fn resources(&self, _: &NodeMetadata, _: &Asked) -> Arc<ResourceSet> {
         self.1.clone()
     }
 }

@@ -35,12 +35,13 @@ use weft_proto::xds::envoy::{
 use super::{access_log, address, ads, any, duration, flag, number, route};
 use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport};
 
-const HCM: &str = "envoy.filters.network.http_connection_manager";
-const HCM_TYPE: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+pub(super) const HCM: &str = "envoy.filters.network.http_connection_manager";
+pub(super) const HCM_TYPE: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
 const TCP_TYPE: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
-const ROUTER: &str = "envoy.filters.http.router";
-const ROUTER_TYPE: &str = "envoy.extensions.filters.http.router.v3.Router";
+pub(super) const ROUTER: &str = "envoy.filters.http.router";
+pub(super) const ROUTER_TYPE: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const ORIGINAL_DST_TYPE: &str = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";

@@ -27,6 +27,9 @@ struct Input {
     node: NodeInput,
     #[serde(default)]
     services: Vec<ServiceInput>,
+    /// Listeners that the client names.
+    #[serde(default)]
+    asks: Vec<String>,
     /// Kinds to show: clusters, endpoints, listeners, routes.
     show: Vec<String>,
 }
@@ -221,7 +224,8 @@ fn outcome(text: &str) -> String {
     assert_eq!(problems, []);
     let documents: Arc<DocumentSet> = Arc::new(documents.into_iter().collect());
     let problems = documents::check(&documents, &mesh);
-    let set = Compiler::default().update(mesh, documents).resources(&node(&input.node));
+    let asked = Asked { listeners: input.asks.iter().map(|name| name.as_str().into()).collect() };
+    let set = Compiler::default().update(mesh, documents).resources_asked(&node(&input.node), &asked);
     let mut out = show::resources(&set, &input.show);
     if !problems.is_empty() {
         out.push_str("problems:\n");

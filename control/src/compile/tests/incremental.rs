@@ -39,20 +39,30 @@ fn exchanged(kind: Kind, before: &ResourceSet, now: &ResourceSet) -> Vec<String>
     now.of(kind).filter(|resource| !same(resource)).map(|resource| resource.name.to_string()).collect()
 }
 
+/// What a gRPC client asks for.
+fn asked(target: &str) -> Asked {
+    Asked { listeners: [target.into()].into() }
+}
+
 #[test]
 fn one_endpoint_change_in_a_thousand_services_compiles_one_service_and_nothing_else() {
     let mut large = Large::new();
     let documents = documents("");
     let nodes: Vec<NodeMetadata> = (0..50).map(|i| upstream(&name(i))).chain([sidecar()]).collect();
+    let grpc = [asked("s7"), asked("s8")];
     let first = large.update(&documents);
     assert_eq!((first.recompiled().services, first.recompiled().tables), (SERVICES, SERVICES));
     let before: Vec<_> = nodes.iter().map(|node| first.resources(node)).collect();
-    assert_eq!(first.recompiled().scopes, nodes.len());
+    let [grpc_before, grpc_other] = grpc.each_ref().map(|asked| first.resources_asked(&nodes[0], asked));
+    assert_eq!(first.recompiled().scopes, nodes.len() + grpc.len());
 
     large.set(7, &["v1", "v2"]);
     let second = large.update(&documents);
     let after: Vec<_> = nodes.iter().map(|node| second.resources(node)).collect();
+    let [grpc_after, grpc_same] = grpc.each_ref().map(|asked| second.resources_asked(&nodes[0], asked));
     assert_eq!(second.recompiled(), Recompiled { services: 1, tables: 0, scopes: 0 });
+    assert!(Arc::ptr_eq(&grpc_other, &grpc_same) && grpc_before.shares(Kind::Cluster, &grpc_after));
+    assert_eq!(exchanged(Kind::Endpoints, &grpc_before, &grpc_after).len(), 1);
     for (i, (before, after)) in before.iter().zip(&after).enumerate() {
         let subscribed = i == 7 || i == nodes.len() - 1;
         assert_eq!(Arc::ptr_eq(before, after), !subscribed, "scope {i}");
@@ -250,6 +260,9 @@ proptest! {
             for node in &nodes()[..2] {
                 prop_assert_eq!(seen(&world.resources(node)), seen(&at_once.resources(node)));
             }
+            let (node, asked) = (NodeMetadata::default(), asked("s0"));
+            let (by_steps, whole) = (world.resources_asked(&node, &asked), at_once.resources_asked(&node, &asked));
+            prop_assert_eq!(seen(&by_steps), seen(&whole));
             if services.len() == 2 {
                 for node in &nodes()[2..] {
                     prop_assert_eq!(seen(&world.resources(node)), seen(&at_once.resources(node)));

@@ -16,6 +16,9 @@ use weft_proto::xds::envoy::{
             http::router::v3::Router,
             network::{http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy},
         },
+        load_balancing_policies::{
+            least_request::v3::LeastRequest, round_robin::v3::RoundRobin, wrr_locality::v3::WrrLocality,
+        },
         upstreams::http::v3::HttpProtocolOptions,
     },
 };
@@ -97,6 +100,9 @@ fn unpacked(type_url: &str, bytes: &[u8]) -> String {
         "HttpConnectionManager" => text::<HttpConnectionManager>(bytes),
         "TcpProxy" => text::<TcpProxy>(bytes),
         "Router" => text::<Router>(bytes),
+        "WrrLocality" => text::<WrrLocality>(bytes),
+        "LeastRequest" => text::<LeastRequest>(bytes),
+        "RoundRobin" => text::<RoundRobin>(bytes),
         "HttpProtocolOptions" => text::<HttpProtocolOptions>(bytes),
         _ => panic!("{type_url} is not known here"),
     }
