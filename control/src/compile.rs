@@ -27,6 +27,7 @@ mod entries;
 mod grpc;
 mod ir;
 mod locality;
+mod lookup;
 mod routes;
 mod scope;
 mod scopes;

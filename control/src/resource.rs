@@ -20,11 +20,14 @@ pub enum Kind {
     Listener,
     /// `envoy.config.route.v3.RouteConfiguration`.
     Routes,
+    /// `envoy.config.route.v3.VirtualHost`, of a table whose hosts are asked for on demand.
+    VirtualHost,
 }
 
 impl Kind {
     /// Every kind, in sending order.
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes];
+    pub const ALL: [Self; 5] =
+        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes, Self::VirtualHost];
 
     /// The type URL of the wire.
     pub const fn type_url(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Kind {
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
         }
     }
 
@@ -113,6 +117,8 @@ impl Resource {
 pub struct Asked {
     /// Listeners: how gRPC clients name a service, and gRPC servers their own address.
     pub listeners: BTreeSet<Arc<str>>,
+    /// Virtual hosts on demand, `TABLE/HOST`.
+    pub hosts: BTreeSet<Arc<str>>,
 }
 
 /// All resources of one scope. Kinds are shared on their own, so that a set that differs from another in endpoints alone

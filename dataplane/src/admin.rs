@@ -115,10 +115,14 @@ impl Admin {
     fn metrics(&self) -> String {
         let mut out = self.recorder.render();
         self.shared.traffic.render(&mut out);
-        let open = self.shared.connections.load(Relaxed);
-        out.push_str(&format!(
-            "# TYPE weft_downstream_connections gauge\nweft_downstream_connections {open}\n"
-        ));
+        let own = [
+            ("weft_downstream_connections", "gauge", self.shared.connections.load(Relaxed) as u64),
+            ("weft_requests_untold", "gauge", self.shared.on_demand.waiting() as u64),
+            ("weft_requests_untold_refused_total", "counter", self.shared.on_demand.refused()),
+        ];
+        for (name, kind, value) in own {
+            out.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
+        }
         let name = "weft_downstream_connections_refused_total";
         out.push_str(&format!("# TYPE {name} counter\n"));
         for (reason, count) in self.shared.refused.all() {

@@ -26,6 +26,7 @@ use crate::{
     cluster::dns,
     health,
     listener::bind::Bound,
+    request::on_demand::OnDemand,
     settings::Settings,
     spec::{Spec, Workload},
     tls,
@@ -121,7 +122,9 @@ impl App {
         let (answer, answers) = watch::channel(dns::Answers::default());
         let limits = Limits { connections_max: settings.connections_max };
         let workload = workload(&settings);
-        let shared = Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload));
+        let (on_demand, demands) = OnDemand::new();
+        let shared =
+            Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload, on_demand));
         let recorder = recorder();
         runtime.spawn(tls::live::run(asked, live, stop.clone()));
         runtime.spawn(dns::run(specs, answer, stop.clone()));
@@ -131,7 +134,7 @@ impl App {
         let (addresses, node) = (settings.control_planes.clone(), settings.node());
         let loads = shared.loads.clone();
         let client = Client { addresses, node, cache, loads, spec, stop: stop.clone() };
-        let xds = runtime.spawn(client.run());
+        let xds = runtime.spawn(client.run(demands));
         let mut workers = Vec::with_capacity(settings.workers);
         for index in 0..settings.workers {
             workers.push(worker::spawn(index, shared.clone())?);

@@ -275,6 +275,8 @@ impl Cluster {
                 Cause::BadRequest
                 | Cause::BadPath
                 | Cause::NoRoute
+                | Cause::NotTold
+                | Cause::TooManyUntold
                 | Cause::NoCluster(_)
                 | Cause::NoEndpoint
                 | Cause::Overflow

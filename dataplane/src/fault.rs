@@ -15,6 +15,10 @@ pub enum Cause {
     BadPath,
     /// No route matches.
     NoRoute,
+    /// The host is not known, and the control plane did not tell in time what it is.
+    NotTold,
+    /// Too many requests wait to be told of their hosts.
+    TooManyUntold,
     /// The route's cluster is not known; the route says which status to answer.
     NoCluster(StatusCode),
     /// No endpoint admits requests.
@@ -104,6 +108,20 @@ impl Cause {
             Cause::BadRequest => (StatusCode::BAD_REQUEST, INTERNAL, "DPE", "bad_request", "bad request"),
             Cause::BadPath => (StatusCode::BAD_REQUEST, INTERNAL, "-", "path_normalization_failed", ""),
             Cause::NoRoute => (StatusCode::NOT_FOUND, UNIMPLEMENTED, "NR", "route_not_found", ""),
+            Cause::NotTold => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "NR",
+                "on_demand_discovery_timeout",
+                "the host is not known, and the control plane does not answer",
+            ),
+            Cause::TooManyUntold => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "UO",
+                "on_demand_discovery_overflow",
+                "too many requests wait for discovery",
+            ),
             Cause::NoCluster(status) => {
                 let grpc = if status == StatusCode::NOT_FOUND { UNIMPLEMENTED } else { UNAVAILABLE };
                 (status, grpc, "NC", "cluster_not_found", "")
@@ -178,7 +196,12 @@ impl Cause {
     fn side(self) -> Side {
         match self {
             Cause::BadRequest | Cause::BadPath => Side::Downstream,
-            Cause::NoRoute | Cause::NoCluster(_) | Cause::NoEndpoint | Cause::Overflow => Side::Proxy,
+            Cause::NoRoute
+            | Cause::NotTold
+            | Cause::TooManyUntold
+            | Cause::NoCluster(_)
+            | Cause::NoEndpoint
+            | Cause::Overflow => Side::Proxy,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
             | Cause::UpstreamClosed
@@ -194,6 +217,8 @@ impl Cause {
             Cause::BadRequest
             | Cause::BadPath
             | Cause::NoRoute
+            | Cause::NotTold
+            | Cause::TooManyUntold
             | Cause::NoCluster(_)
             | Cause::NoEndpoint
             | Cause::Overflow
@@ -220,6 +245,8 @@ mod tests {
         check(Cause::BadRequest, 400, 13, "DPE");
         check(Cause::NoRoute, 404, 12, "NR");
         check(Cause::NoCluster(StatusCode::SERVICE_UNAVAILABLE), 503, 14, "NC");
+        check(Cause::NotTold, 503, 14, "NR");
+        check(Cause::TooManyUntold, 503, 14, "UO");
         check(Cause::NoEndpoint, 503, 14, "UH");
         check(Cause::Overflow, 503, 14, "UO");
         check(Cause::ConnectFailed, 503, 14, "UF");

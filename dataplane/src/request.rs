@@ -3,6 +3,7 @@
 pub mod deadline;
 pub mod hash;
 pub mod head;
+pub mod on_demand;
 pub mod record;
 mod reply;
 mod tunnel;
@@ -24,7 +25,7 @@ use crate::{
     fault::{Cause, Fault},
     listener::Serving,
     retry::{self, Outcome},
-    router::{View, weighted},
+    router::{Router, View, weighted},
     snapshot::Snapshot,
     spec::{HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource, UpstreamProtocol},
     worker::Worker,
@@ -40,8 +41,7 @@ pub async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::new(&serving, &request);
-    let snapshot = serving.worker.snapshot(); // One view for the whole request.
-    Ok(match answer(&serving, &snapshot, request, &mut record).await {
+    Ok(match answer(&serving, request, &mut record).await {
         Ok(Answer::Upstream(response, lease, deadline)) => {
             response.map(|body| ResponseBody::relay(body, record, lease, deadline))
         }
@@ -63,16 +63,23 @@ enum Answer {
 
 async fn answer(
     serving: &Serving,
-    snapshot: &Snapshot,
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<Answer, Fault> {
     let tunnel = Tunnel::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     let host = head::normalise(&mut parts, serving.merge_slashes())?;
-    let route = route(serving, snapshot, &parts, &host);
-    record.routed(&parts, &host, route.as_ref());
-    let route = route.ok_or(Cause::NoRoute)?;
+    let mut snapshot = serving.worker.snapshot(); // One view for the whole request.
+    let mut found = route(serving, &snapshot, &parts, &host);
+    if found.is_none()
+        && let Some(router) = router(serving, &snapshot)
+        && let Some(told) = on_demand::told(&serving.worker, router, &host).await?
+    {
+        snapshot = told;
+        found = route(serving, &snapshot, &parts, &host);
+    }
+    record.routed(&parts, &host, found.as_ref());
+    let route = found.ok_or(Cause::NoRoute)?;
     let forward = match &route.action {
         RouteAction::Direct(direct) => {
             return Ok(Answer::Local(reply::direct(direct, &route.response_headers)));
@@ -157,11 +164,7 @@ fn route(
     parts: &http::request::Parts,
     host: &HeaderValue,
 ) -> Option<std::sync::Arc<Route>> {
-    let ListenerProtocol::Http(HttpListener { routes, .. }) = &serving.chain.protocol else { return None };
-    let router = match (routes, &serving.inline) {
-        (RouteSource::Inline(_), inline) => inline.as_ref()?,
-        (RouteSource::Named(name), _) => snapshot.router(name)?,
-    };
+    let router = router(serving, snapshot)?;
     let scheme = serving.scheme();
     let view = View {
         method: &parts.method,
@@ -172,6 +175,14 @@ fn route(
         headers: &parts.headers,
     };
     serving.worker.with_rng(|rng| router.route(&view, rng)).cloned()
+}
+
+fn router<'a>(serving: &'a Serving, snapshot: &'a Snapshot) -> Option<&'a Rc<Router>> {
+    let ListenerProtocol::Http(HttpListener { routes, .. }) = &serving.chain.protocol else { return None };
+    match (routes, &serving.inline) {
+        (RouteSource::Inline(_), inline) => inline.as_ref(),
+        (RouteSource::Named(name), _) => snapshot.router(name),
+    }
 }
 
 /// A request as it goes upstream, from which each try is made.

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 pub(crate) use matching::value_matches;
 pub use spread::Spread;
 
-use crate::spec::{Route, RouteConfig, WeightedCluster};
+use crate::spec::{Route, RouteConfig, VirtualHost, WeightedCluster};
 
 /// The one normalised view of a request that every decision is made on.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,14 @@ impl Router {
     pub fn route(&self, view: &View<'_>, dice: &mut impl Dice) -> Option<&Arc<Route>> {
         let name = if self.config.ignore_port { without_port(view.host) } else { view.host };
         let host = &self.config.virtual_hosts[self.host(name)?];
+        host.used.iter().for_each(|used| used.note());
         host.routes.iter().find(|route| matching::matches(&route.matches, view, dice))
+    }
+
+    /// The virtual host of a request's host, if any.
+    pub fn virtual_host(&self, host: &str) -> Option<&VirtualHost> {
+        let name = if self.config.ignore_port { without_port(host) } else { host };
+        self.host(name).map(|index| &self.config.virtual_hosts[index])
     }
 
     /// The virtual host: exact, else longest suffix, else longest prefix, else any. A wildcard stands for at least

@@ -46,6 +46,8 @@ pub struct RawSettings {
     pub inbound: Vec<RawInbound>,
     /// Where HTTP that is routed by host is taken.
     pub outbound_http: Option<SocketAddr>,
+    /// Whether hosts of `outbound_http` are asked for when requests need them, not all at once; default `true`.
+    pub on_demand: Option<bool>,
     /// Address that a gateway binds; default 0.0.0.0.
     pub gateway_bind: Option<IpAddr>,
     /// Gateway server port to the port really bound.
@@ -200,6 +202,7 @@ impl Settings {
             upstreams: upstreams(raw.upstreams)?,
             inbound: raw.inbound.into_iter().map(inbound).collect(),
             outbound_http: raw.outbound_http,
+            on_demand: raw.outbound_http.is_some() && raw.on_demand.unwrap_or(true),
             gateway_bind: raw.gateway_bind,
             gateway_ports: ports(raw.gateway_ports)?,
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
@@ -238,7 +241,7 @@ impl Settings {
 
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "control",
         "node",
         "role",
@@ -247,6 +250,7 @@ fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<It
         "version",
         "upstreams",
         "outbound_http",
+        "on_demand",
         "gateway_bind",
         "locality",
         "data_dir",

@@ -1,6 +1,10 @@
 //! One consistent view of what a worker serves: a request uses one from its first byte to its last.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
 
 use crate::{
     cluster::{
@@ -17,6 +21,7 @@ use crate::{
 pub struct Snapshot {
     routers: HashMap<Arc<str>, Rc<Router>>,
     clusters: HashMap<Arc<str>, Rc<Cluster>>,
+    absent: Arc<BTreeSet<String>>,
     /// Stands for endpoints that have not come; kept so that "still nothing" is no change.
     nothing: Arc<EndpointSet>,
 }
@@ -64,7 +69,7 @@ impl Snapshot {
                 (name.clone(), Rc::new(made))
             })
             .collect();
-        Self { routers, clusters, nothing: self.nothing.clone() }
+        Self { routers, clusters, absent: spec.absent.clone(), nothing: self.nothing.clone() }
     }
 
     /// A route table by name.
@@ -75,6 +80,16 @@ impl Snapshot {
     /// A cluster by name.
     pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
         self.clusters.get(name)
+    }
+
+    /// Whether a virtual host that was asked for on demand does not exist.
+    pub fn is_absent(&self, virtual_host: &str) -> bool {
+        self.absent.contains(virtual_host)
+    }
+
+    /// Whether a cluster's endpoints have come, if there is such a cluster.
+    pub fn has_endpoints(&self, cluster: &str) -> bool {
+        self.clusters.get(cluster).is_none_or(|cluster| !Arc::ptr_eq(&cluster.set, &self.nothing))
     }
 
     /// All clusters.

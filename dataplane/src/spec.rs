@@ -10,7 +10,16 @@ mod hash;
 mod health;
 mod tls;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 pub use access_log::*;
 pub use chain::*;
@@ -41,6 +50,8 @@ pub struct Spec {
     pub complete: bool,
     /// The TLS contexts of listeners and clusters.
     pub tls: Arc<Contexts>,
+    /// Virtual hosts that were asked for on demand and do not exist: `TABLE/HOST`.
+    pub absent: Arc<BTreeSet<String>>,
 }
 
 /// One listening socket.
@@ -148,6 +159,8 @@ pub struct RouteConfig {
     pub virtual_hosts: Vec<VirtualHost>,
     /// A port in the request's host is left out of account when its virtual host is found.
     pub ignore_port: bool,
+    /// Hosts that it lacks are asked for by name, `TABLE/HOST` (`vhds`).
+    pub on_demand: bool,
 }
 
 /// The routes of some host names.
@@ -159,6 +172,27 @@ pub struct VirtualHost {
     pub domains: Vec<String>,
     /// Routes in order; the first that matches wins.
     pub routes: Vec<Arc<Route>>,
+    /// Where a host that came on demand notes that it is used; none for hosts that came with their table.
+    pub used: Option<Arc<Used>>,
+}
+
+/// Whether something was used since the last look. All workers note it, and one task looks.
+#[derive(Debug, Default)]
+pub struct Used(AtomicBool);
+
+impl Used {
+    /// It is.
+    pub fn note(&self) {
+        // Written once between two looks, so that workers do not pass the line around.
+        if !self.0.load(Relaxed) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    /// Whether it was, since the last time.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Relaxed)
+    }
 }
 
 /// One route.

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     io,
+    pin::Pin,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -18,7 +19,7 @@ use std::{
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::{Notify, watch},
+    sync::{Notify, futures::Notified, watch},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,7 +28,7 @@ use crate::{
     access_log::writer::Sinks,
     cluster::{Counters, dns::Answers},
     listener::{Listeners, bind::Bound},
-    request::record::SeriesCache,
+    request::{on_demand::OnDemand, record::SeriesCache},
     router::Spread,
     snapshot::{Maker, Snapshot},
     spec::{DownstreamTls, Spec, Workload},
@@ -79,6 +80,8 @@ pub struct Shared {
     pub refused: Refused,
     /// Where access logs go.
     pub logs: Sinks,
+    /// Requests for hosts that are not known yet.
+    pub on_demand: OnDemand,
     /// Woken when the health of an endpoint should be looked at.
     pub look: Arc<Notify>,
     /// Counters of clusters, while any worker uses them.
@@ -126,6 +129,7 @@ impl Shared {
         limits: Limits,
         drain: CancellationToken,
         workload: Workload,
+        on_demand: OnDemand,
     ) -> Self {
         Self {
             spec,
@@ -139,6 +143,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             refused: Refused::default(),
             logs: Sinks::default(),
+            on_demand,
             look: Arc::default(),
             clusters: Mutex::default(),
         }
@@ -203,6 +208,8 @@ pub struct Worker {
     pub tasks: TaskTracker,
     snapshot: RefCell<Rc<Snapshot>>,
     contexts: RefCell<Arc<Contexts>>,
+    /// Woken when there is another snapshot.
+    applied: Notify,
     rng: RefCell<SmallRng>,
     spread: RefCell<Spread>,
     next_id: Cell<u64>,
@@ -216,6 +223,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             snapshot: RefCell::default(),
             contexts: RefCell::default(),
+            applied: Notify::new(),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             spread: RefCell::new(Spread::new(rand::random())),
             next_id: Cell::new(1),
@@ -231,6 +239,13 @@ impl Worker {
     /// The TLS context that a filter chain has now; none while a secret of it is missing.
     pub fn server_context(&self, tls: &DownstreamTls) -> Option<Arc<ServerContext>> {
         self.contexts.borrow().server(tls).cloned()
+    }
+
+    /// The next snapshot; it counts from the call, not from the first poll.
+    pub fn applied(&self) -> Pin<Box<Notified<'_>>> {
+        let mut applied = Box::pin(self.applied.notified());
+        applied.as_mut().enable();
+        applied
     }
 
     /// Lends the worker's randomness.
@@ -252,6 +267,7 @@ impl Worker {
         );
         *self.snapshot.borrow_mut() = Rc::new(next);
         *self.contexts.borrow_mut() = spec.tls.clone();
+        self.applied.notify_waiters();
     }
 }
 

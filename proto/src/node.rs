@@ -60,6 +60,9 @@ pub struct NodeMetadata {
     pub inbound: Vec<Inbound>,
     /// `OUTBOUND_HTTP`: where the proxy listens for HTTP that is routed by host.
     pub outbound_http: Option<SocketAddr>,
+    /// `ON_DEMAND`: hosts of `OUTBOUND_HTTP` are asked for by name (VHDS), and endpoints may come with their cluster before
+    /// they are asked for.
+    pub on_demand: bool,
     /// `BIND`: address that gateway listeners bind; 0.0.0.0 when absent.
     pub gateway_bind: Option<std::net::IpAddr>,
     /// `PORTS`: gateway server port to the port really bound, where an unprivileged or test gateway needs another one.
@@ -153,6 +156,7 @@ impl NodeMetadata {
             upstreams,
             inbound,
             outbound_http: optional(fields.get("OUTBOUND_HTTP"), "OUTBOUND_HTTP")?,
+            on_demand: boolean(fields.get("ON_DEMAND"), "ON_DEMAND")?,
             gateway_bind: optional(fields.get("BIND"), "BIND")?,
             gateway_ports,
             extensions,
@@ -209,6 +213,9 @@ impl NodeMetadata {
         if let Some(address) = self.outbound_http {
             fields.insert("OUTBOUND_HTTP", string(&address.to_string()));
         }
+        if self.on_demand {
+            fields.insert("ON_DEMAND", Value { kind: Some(Kind::BoolValue(true)) });
+        }
         if let Some(address) = self.gateway_bind {
             fields.insert("BIND", string(&address.to_string()));
         }
@@ -248,6 +255,14 @@ fn port(value: Option<&Value>, field: &str) -> Result<u16, NodeMetadataError> {
         None | Some(Kind::NullValue(_)) => Ok(0),
         Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..=65535.0).contains(n) => Ok(*n as u16),
         Some(_) => Err(error(field, "a port number from 0 to 65535 is wanted")),
+    }
+}
+
+fn boolean(value: Option<&Value>, field: &str) -> Result<bool, NodeMetadataError> {
+    match value.and_then(|value| value.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => Ok(false),
+        Some(Kind::BoolValue(value)) => Ok(*value),
+        Some(_) => Err(error(field, "true or false is wanted")),
     }
 }
 
@@ -328,6 +343,7 @@ mod tests {
                 protocol: "http".into(),
             }],
             outbound_http: Some("127.0.0.1:15080".parse().unwrap()),
+            on_demand: true,
             gateway_bind: Some("127.0.0.1".parse().unwrap()),
             gateway_ports: BTreeMap::from([(80, 8080)]),
             extensions: vec!["weft.extension.v1.PeakEwma".into()],

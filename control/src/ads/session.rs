@@ -5,6 +5,7 @@
 //! ```text
 //! clusters, endpoints  ->  acknowledged  ->  listeners, routes  ->  acknowledged  ->  routes, endpoints, clusters leave
 //! ```
+//! Virtual hosts on demand come last of the additions, and do not wait for acknowledgements: a request waits for them.
 //! One response of a type is in flight at a time; worlds that arrive meanwhile coalesce into the next one.
 
 use std::{collections::HashMap, sync::Arc};
@@ -91,18 +92,25 @@ pub struct TooManyNames {
 /// One stream.
 #[derive(Debug)]
 pub struct Session {
-    watches: [Watch; 4],
+    watches: [Watch; Kind::ALL.len()],
     asked: Asked,
     set: Arc<ResourceSet>,
     revision: u64,
     nonces: u64,
+    /// Whether endpoints come with their cluster, before they are asked for.
+    accompanies: bool,
 }
 
 impl Session {
     /// A new stream that will be served from `set`.
     pub fn new(protocol: Protocol, set: Arc<ResourceSet>, revision: u64) -> Self {
         let watches = Kind::ALL.map(|kind| Watch::new(kind, protocol));
-        Self { watches, asked: Asked::default(), set, revision, nonces: 0 }
+        Self { watches, asked: Asked::default(), set, revision, nonces: 0, accompanies: false }
+    }
+
+    /// Whether clusters come with their endpoints, so that what is asked for on demand is there after one round trip.
+    pub fn accompanied(self, accompanies: bool) -> Self {
+        Self { accompanies, ..self }
     }
 
     /// Takes a subscription, ACK or NACK. Whether the client now asks for other names than before, so that the set to serve
@@ -113,6 +121,7 @@ impl Session {
         let names = self.watches[kind as usize].names();
         let before = match kind {
             Kind::Listener => &mut self.asked.listeners,
+            Kind::VirtualHost => &mut self.asked.hosts,
             Kind::Cluster | Kind::Endpoints | Kind::Routes => return Ok(false),
         };
         if before == names {
@@ -194,7 +203,7 @@ impl Session {
 
     fn offer(&mut self, kind: Kind, removals: Removals) -> Option<Response> {
         let set = self.set.clone();
-        let (revision, nonce) = (self.revision, self.nonces + 1);
+        let (revision, nonce, accompanies) = (self.revision, self.nonces + 1, self.accompanies);
         let offered = self.watch_mut(kind).offer(&set, revision, nonce, removals)?;
         self.nonces = nonce;
         if kind == Kind::Cluster {
@@ -202,6 +211,11 @@ impl Session {
             // not ask. A load assignment bears the name of its cluster.
             for name in &offered.updated {
                 self.watch_mut(Kind::Endpoints).resend(name);
+            }
+            for resource in offered.response.resources.iter().filter(|_| accompanies) {
+                if set.find(Kind::Endpoints, &resource.name).is_some() {
+                    self.watch_mut(Kind::Endpoints).imply(&resource.name);
+                }
             }
         }
         Some(offered.response)
@@ -215,6 +229,9 @@ impl Session {
             Kind::Listener | Kind::Routes => {
                 [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_added())
             }
+            Kind::VirtualHost => {
+                [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_sent())
+            }
         }
     }
 
@@ -223,9 +240,10 @@ impl Session {
         match kind {
             Kind::Listener => false,
             Kind::Routes => self.may_add(kind) && self.watch(Kind::Listener).is_added(),
-            Kind::Cluster | Kind::Endpoints => {
-                [Kind::Listener, Kind::Routes].into_iter().all(|kind| self.watch(kind).is_added())
-            }
+            Kind::VirtualHost => self.may_add(kind) && self.watch(Kind::Routes).is_added(),
+            Kind::Cluster | Kind::Endpoints => [Kind::Listener, Kind::Routes, Kind::VirtualHost]
+                .into_iter()
+                .all(|kind| self.watch(kind).is_added()),
         }
     }
 }

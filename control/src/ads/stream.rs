@@ -87,8 +87,8 @@ impl Door {
             return Err(stopped());
         };
         self.worlds.mark_unchanged();
-        let session =
-            Session::new(F::PROTOCOL, world.resources(&client.metadata, &Asked::default()), world.revision());
+        let set = world.resources(&client.metadata, &Asked::default());
+        let session = Session::new(F::PROTOCOL, set, world.revision()).accompanied(client.metadata.on_demand);
         let mut registration = self.tracker.register(self.describe(&client, F::PROTOCOL));
         registration.update(Progress::default());
         tracing::info!(proxy = %client.id, kind = client.kind, peer = self.address(), "proxy connected");
@@ -283,5 +283,6 @@ fn label(kind: Kind) -> &'static str {
         Kind::Endpoints => "endpoints",
         Kind::Listener => "listener",
         Kind::Routes => "routes",
+        Kind::VirtualHost => "virtual_host",
     }
 }

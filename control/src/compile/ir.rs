@@ -99,6 +99,8 @@ pub(crate) struct Endpoint {
 pub(crate) struct RouteConfig {
     pub(crate) name: Arc<str>,
     pub(crate) hosts: Vec<VirtualHost>,
+    /// Hosts that it lacks are asked for by name.
+    pub(crate) on_demand: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -182,8 +184,14 @@ pub(crate) struct Redirect {
 impl RouteConfig {
     /// Every cluster that it can send to.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
-        let routes = self.hosts.iter().flat_map(|host| host.routes.iter());
-        let forwards = routes.filter_map(|route| match &route.action {
+        self.hosts.iter().flat_map(VirtualHost::clusters)
+    }
+}
+
+impl VirtualHost {
+    /// Every cluster that it can send to.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let forwards = self.routes.iter().filter_map(|route| match &route.action {
             Action::Forward(forward) => Some(forward),
             Action::Redirect(_) | Action::Direct { .. } => None,
         });

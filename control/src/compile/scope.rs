@@ -15,6 +15,7 @@ use super::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost, version,
     },
+    lookup::Lookup,
     routes::{self, View},
     services::{self, Viewer},
     tables::{self, OUTBOUND_HTTP},
@@ -37,6 +38,7 @@ pub(crate) fn resources(world: &World, node: &NodeMetadata, asked: &Asked) -> Re
     if let Some(bind) = node.outbound_http {
         scope.outbound_http(bind);
     }
+    asked.hosts.iter().for_each(|name| scope.host_on_demand(name));
     asked.listeners.iter().for_each(|name| scope.grpc_listener(name));
     scope.reachable_clusters();
     scope.set
@@ -63,13 +65,10 @@ impl Scope<'_> {
 
     /// What a gRPC client or server asks for by the name of its target or address; nothing where that means nothing.
     fn grpc_listener(&mut self, name: &Arc<str>) {
-        let world = self.world;
         let listener = match grpc::Asking::read(name) {
             Some(grpc::Asking::Server(bind)) => grpc::server_listener(name, bind),
             Some(grpc::Asking::Client { host, port }) => {
-                let namespace = &self.node.namespace;
-                let target = world.tables.of_target(host, port, namespace, &world.services, &world.hosts);
-                let Some((routes, documents)) = target else { return };
+                let Some((routes, documents)) = self.lookup().target(host, port) else { return };
                 let table = grpc::table(name, &routes);
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, grpc::table_resource(&table, documents));
@@ -81,17 +80,37 @@ impl Scope<'_> {
     }
 
     fn outbound_http(&mut self, bind: SocketAddr) {
-        let (world, namespace) = (self.world, &self.node.namespace);
-        let table = world.tables.by_host(namespace, &world.services, &world.hosts);
+        let world = self.world;
+        let table = match self.node.on_demand {
+            true => tables::on_demand_table(),
+            false => world.tables.by_host(&self.node.namespace, &world.services, &world.hosts),
+        };
         self.set.insert(Kind::Routes, table);
         let serves = Serves::Named(OUTBOUND_HTTP.into());
         let listener = Listener::plain(OUTBOUND_HTTP.into(), bind, Direction::Outbound, serves);
         self.listener(listener, Vec::new());
+        if self.node.on_demand {
+            return;
+        }
         for compiled in world.compiled.values() {
             for (kind, resource) in compiled.seen_by(self.viewer).iter() {
                 self.set.insert(kind, resource.clone());
             }
         }
+    }
+
+    /// A host of the outbound port that a request needs, and what it leads to; nothing where it means nothing.
+    fn host_on_demand(&mut self, name: &Arc<str>) {
+        let Some((OUTBOUND_HTTP, host)) = name.split_once('/') else { return };
+        let Some((routes, documents)) = self.lookup().authority(host) else { return };
+        let host = VirtualHost { name: name.clone(), domains: vec![host.into()], routes };
+        self.clusters.extend(host.clusters().cloned());
+        self.set.insert(Kind::VirtualHost, tables::host_resource(&host, documents));
+    }
+
+    fn lookup(&self) -> Lookup<'_> {
+        let World { tables, services, hosts, .. } = self.world;
+        Lookup { tables, services, hosts, namespace: &self.node.namespace }
     }
 
     /// The service and port that a node names; port 0 is the first.
@@ -241,7 +260,7 @@ impl Scope<'_> {
             }
         }
         let name = format!("gateway|{port}").into();
-        (RouteConfig { name, hosts }, documents.into_iter().collect())
+        (RouteConfig { name, hosts, on_demand: false }, documents.into_iter().collect())
     }
 
     fn reachable_clusters(&mut self) {
@@ -264,5 +283,5 @@ fn inbound_table(cluster: Arc<str>) -> RouteConfig {
     let mut route = tables::default_route(&cluster);
     route.action = super::ir::Action::Forward(super::ir::Forward::plain(cluster.clone(), None));
     let host = VirtualHost { name: cluster.clone(), domains: vec!["*".into()], routes: Arc::new([route]) };
-    RouteConfig { name: cluster, hosts: vec![host] }
+    RouteConfig { name: cluster, hosts: vec![host], on_demand: false }
 }

@@ -17,11 +17,8 @@ use super::{
     services::Services,
 };
 use crate::{
-    documents::{
-        Document, DocumentSet, MESH_GATEWAY, VirtualService,
-        hosts::{Hosts, host_matches},
-    },
-    model::{Port, Protocol, Service, ServiceKey},
+    documents::{Document, DocumentSet, MESH_GATEWAY, VirtualService, hosts::Hosts},
+    model::{Port, Service, ServiceKey},
     resource::{Kind, Resource},
 };
 
@@ -36,7 +33,7 @@ const NAMESPACES_MAX: usize = 1024;
 pub(crate) struct Tables {
     ports: BTreeMap<(ServiceKey, u16), Arc<PortTable>>,
     /// Hosts of virtual services that are no service.
-    others: Vec<OtherHost>,
+    pub(super) others: Vec<OtherHost>,
     by_host: Mutex<BTreeMap<Arc<str>, Arc<Resource>>>,
     /// How many were compiled, not taken over.
     pub(crate) recompiled: usize,
@@ -47,20 +44,21 @@ pub(crate) struct Tables {
 pub(crate) struct PortTable {
     /// What it was compiled from.
     document: Option<Arc<Document>>,
-    routes: Arc<[Route]>,
+    pub(super) routes: Arc<[Route]>,
     pub(crate) clusters: BTreeSet<Arc<str>>,
     pub(crate) resource: Arc<Resource>,
 }
 
+/// A host of a virtual service that is no service.
 #[derive(Debug)]
-struct OtherHost {
+pub(super) struct OtherHost {
     /// As its document writes it.
     host: Arc<str>,
     /// The document's.
     namespace: Arc<str>,
-    canonical: Arc<str>,
-    routes: Arc<[Route]>,
-    document: Arc<str>,
+    pub(super) canonical: Arc<str>,
+    pub(super) routes: Arc<[Route]>,
+    pub(super) document: Arc<str>,
 }
 
 /// What did not change since the tables before.
@@ -135,43 +133,6 @@ impl Tables {
         table
     }
 
-    /// The routes of a gRPC client's target, and the documents that shape them. Without a port a service's own gRPC port is
-    /// meant, else its first that is HTTP, else its first.
-    pub(crate) fn of_target(
-        &self,
-        host: &str,
-        port: Option<u16>,
-        namespace: &str,
-        services: &Services,
-        hosts: &Hosts,
-    ) -> Option<(Arc<[Route]>, Arc<[Arc<str>]>)> {
-        let Some(service) = hosts.find(host, namespace).and_then(|key| services.get(key)) else {
-            let other = self.other(host, namespace, hosts)?;
-            return Some((other.routes.clone(), [other.document.clone()].into()));
-        };
-        let of = |fits: fn(&Port) -> bool| service.ports.iter().find(|port| fits(port));
-        let port = match port {
-            Some(number) => service.ports.iter().find(|port| port.number == number),
-            None => of(|port| port.protocol == Protocol::Grpc)
-                .or_else(|| of(|port| port.protocol.is_http()))
-                .or_else(|| of(|_| true)),
-        }?;
-        Some(match self.of_port(&service.key, port.number) {
-            Some(table) => (table.routes.clone(), table.resource.documents.clone()),
-            None => {
-                let cluster = cluster_name(port.number, "", &service.host).into();
-                (Arc::new([default_route(&cluster)]), Arc::new([]))
-            }
-        })
-    }
-
-    /// What virtual services say of a host that is no service: an exact name first, then the longest pattern.
-    fn other(&self, host: &str, namespace: &str, hosts: &Hosts) -> Option<&OtherHost> {
-        let canonical = hosts.canonical(host, namespace);
-        let takes = |other: &&OtherHost| host_matches(&other.canonical, &canonical);
-        self.others.iter().find(takes)
-    }
-
     fn compile_by_host(&self, namespace: &str, services: &Services, hosts: &Hosts) -> Arc<Resource> {
         let mut taken = BTreeSet::new();
         let mut virtual_hosts = Vec::new();
@@ -205,7 +166,7 @@ impl Tables {
                 documents.insert(other.document.clone());
             }
         }
-        let table = RouteConfig { name: OUTBOUND_HTTP.into(), hosts: virtual_hosts };
+        let table = RouteConfig { name: OUTBOUND_HTTP.into(), hosts: virtual_hosts, on_demand: false };
         table_resource(&table, documents.into_iter().collect())
     }
 }
@@ -256,7 +217,7 @@ fn port_table(
         }
     };
     let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };
-    let table = RouteConfig { name, hosts: vec![host] };
+    let table = RouteConfig { name, hosts: vec![host], on_demand: false };
     let clusters = table.clusters().cloned().collect();
     let same = |previous: &&PortTable| {
         previous.resource.version == version(&table) && *previous.resource.documents == *documents
@@ -285,6 +246,20 @@ pub(crate) fn domains(host: &Arc<str>) -> Vec<Arc<str>> {
         true => vec![host.clone()],
         false => vec![host.clone(), format!("{host}:*").into()],
     }
+}
+
+/// The table of hosts that are asked for one by one.
+pub(crate) fn on_demand_table() -> Arc<Resource> {
+    table_resource(
+        &RouteConfig { name: OUTBOUND_HTTP.into(), hosts: Vec::new(), on_demand: true },
+        Vec::new(),
+    )
+}
+
+/// An encoded virtual host of such a table.
+pub(crate) fn host_resource(host: &VirtualHost, documents: Arc<[Arc<str>]>) -> Arc<Resource> {
+    let message = encode::route::virtual_host(host).encode_to_vec();
+    Arc::new(Resource::new(Kind::VirtualHost, host.name.clone(), version(host), message, documents))
 }
 
 /// An encoded table.

@@ -40,12 +40,14 @@ fn table(hosts: Vec<(&[&str], Vec<Route>)>) -> Router {
     Router::new(Arc::new(RouteConfig {
         name: "t".into(),
         ignore_port: false,
+        on_demand: false,
         virtual_hosts: hosts
             .into_iter()
             .map(|(domains, routes)| VirtualHost {
                 name: domains[0].into(),
                 domains: domains.iter().map(|d| (*d).to_owned()).collect(),
                 routes: routes.into_iter().map(Arc::new).collect(),
+                used: None,
             })
             .collect(),
     }))

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 
 use super::*;
@@ -20,6 +21,8 @@ use crate::{
     spec::*,
     stream::{Spoken, Stream},
 };
+
+mod on_demand;
 
 fn unknown() -> Workload {
     let unknown: Arc<str> = "unknown".into();
@@ -124,10 +127,12 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
     let table = RouteConfig {
         name: "t".into(),
         ignore_port: false,
+        on_demand: false,
         virtual_hosts: vec![VirtualHost {
             name: "v".into(),
             domains: vec!["*".into()],
             routes: vec![Arc::new(route)],
+            used: None,
         }],
     };
     let listener = Listener {
@@ -182,6 +187,8 @@ struct Proxy {
     shared: Arc<Shared>,
     spec: watch::Sender<Arc<Spec>>,
     workers: Vec<WorkerHandle>,
+    /// Hosts that requests need.
+    demands: mpsc::Receiver<String>,
     _answers: watch::Sender<Answers>,
 }
 
@@ -193,15 +200,17 @@ impl Proxy {
     fn start_with(spec: Spec, workers: usize) -> Self {
         let (spec, spec_rx) = watch::channel(Arc::new(spec));
         let (answers, answers_rx) = watch::channel(Answers::default());
+        let (on_demand, demands) = OnDemand::new();
         let shared = Arc::new(Shared::new(
             spec_rx,
             answers_rx,
             Limits::default(),
             CancellationToken::new(),
             unknown(),
+            on_demand,
         ));
         let workers = (0..workers).map(|i| spawn(i, shared.clone()).unwrap()).collect();
-        Self { shared, spec, workers, _answers: answers }
+        Self { shared, spec, workers, demands, _answers: answers }
     }
 
     async fn address(&self) -> SocketAddr {

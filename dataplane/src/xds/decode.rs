@@ -25,7 +25,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use prost::Message;
 use weft_proto::xds::google::protobuf::{Any, Duration as ProtoDuration};
 
-use crate::spec::{Cluster, EndpointSet, Listener, RouteConfig, Secret};
+use crate::spec::{Cluster, EndpointSet, Listener, RouteConfig, Secret, VirtualHost};
 
 /// Types that are subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,11 +40,14 @@ pub enum Kind {
     Listener,
     /// RDS.
     Routes,
+    /// VHDS: virtual hosts of tables that are on demand.
+    VirtualHost,
 }
 
 impl Kind {
     /// Every kind, in the order in which they make before break.
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Routes];
+    pub const ALL: [Self; 6] =
+        [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Routes, Self::VirtualHost];
 
     /// `Any.type_url` of its resources.
     pub fn type_url(self) -> &'static str {
@@ -54,6 +57,7 @@ impl Kind {
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
         }
     }
 
@@ -70,6 +74,7 @@ impl Kind {
             Self::Secret => "secret",
             Self::Listener => "listener",
             Self::Routes => "routes",
+            Self::VirtualHost => "virtual host",
         }
     }
 }
@@ -87,6 +92,8 @@ pub enum Resource {
     Listener(Arc<Listener>),
     /// From RDS.
     Routes(Arc<RouteConfig>),
+    /// From VHDS; its name begins with that of its table.
+    VirtualHost(Arc<VirtualHost>),
 }
 
 impl Resource {
@@ -97,6 +104,7 @@ impl Resource {
             Self::Endpoints(name, _) | Self::Secret(name, _) => name,
             Self::Listener(listener) => &listener.name,
             Self::Routes(routes) => &routes.name,
+            Self::VirtualHost(host) => &host.name,
         }
     }
 }
@@ -149,6 +157,7 @@ pub fn decode(kind: Kind, any: &Any) -> Result<Resource, Refusal> {
         }
         Kind::Listener => Resource::Listener(Arc::new(listener::listener(parse(bytes)?)?)),
         Kind::Routes => Resource::Routes(Arc::new(route::route_config(parse(bytes)?)?)),
+        Kind::VirtualHost => Resource::VirtualHost(Arc::new(route::host_on_demand(parse(bytes)?)?)),
     })
 }
 

@@ -15,7 +15,13 @@ use weft_proto::xds::{
     google::{protobuf::Any, rpc::Status},
 };
 
-use super::decode::{Kind, Refusal, Resource, decode};
+use tokio::time::Instant;
+
+use super::{
+    decode::{Kind, Refusal, Resource, decode},
+    demand::Demand,
+    tables::Tables,
+};
 use crate::{
     spec::{Cluster, Discovery, HttpListener, Listener, ListenerProtocol, RouteSource, Spec},
     tls::store,
@@ -46,6 +52,11 @@ pub struct Session {
     without: BTreeSet<String>,
     /// Whether the listeners were told, now or in an earlier run.
     complete: bool,
+    tables: Tables,
+    /// Virtual hosts that requests need.
+    demand: Demand,
+    /// Those of them that do not exist.
+    absent: Arc<BTreeSet<String>>,
 }
 
 /// What a response led to.
@@ -62,10 +73,13 @@ pub struct Outcome {
 
 impl Session {
     /// Takes in what an earlier run saved; what no longer decodes is left out.
-    pub fn restore(&mut self, resources: Vec<Wire>) {
+    pub fn restore(&mut self, resources: Vec<Wire>, now: Instant) {
         self.complete = true;
         for wire in resources {
             let kind = wire.resource.as_ref().and_then(|any| Kind::from_type_url(&any.type_url));
+            if kind == Some(Kind::VirtualHost) && !self.demand.want(wire.name.clone(), now) {
+                continue;
+            }
             if let Some(kind) = kind {
                 let _ = self.take_in(kind, wire);
             }
@@ -109,6 +123,29 @@ impl Session {
         requests
     }
 
+    /// Asks for virtual hosts (`TABLE/HOST`) that requests need; says what to send, and how many there was no room for.
+    pub fn demand(&mut self, names: Vec<String>, now: Instant) -> (Vec<DeltaDiscoveryRequest>, usize) {
+        let refused = names.into_iter().filter(|name| !self.demand.want(name.clone(), now)).count();
+        (self.resubscribe(), refused)
+    }
+
+    /// Lets go of virtual hosts that no request used for long, and of those that do not exist.
+    pub fn expire(&mut self, now: Instant) -> Outcome {
+        let held = self.held.get(&Kind::VirtualHost);
+        let used = |name: &str| match held.and_then(|held| held.get(name)).map(|held| &held.value) {
+            Some(Resource::VirtualHost(host)) => Some(host.used.as_ref().is_some_and(|used| used.take())),
+            _ => None,
+        };
+        let mut outcome = Outcome::default();
+        if self.demand.expire(now, used) {
+            outcome.requests = self.resubscribe();
+            Arc::make_mut(&mut self.absent).retain(|name| self.demand.contains(name));
+            self.settle();
+            outcome.changed = true;
+        }
+        outcome
+    }
+
     /// Applies a response and says what to answer.
     pub fn receive(&mut self, response: DeltaDiscoveryResponse) -> Outcome {
         let mut outcome = Outcome::default();
@@ -124,6 +161,9 @@ impl Session {
         };
         for wire in response.resources {
             let name = wire.name.clone();
+            if kind == Kind::VirtualHost && self.absent.contains(&name) {
+                Arc::make_mut(&mut self.absent).remove(&name);
+            }
             match self.take_in(kind, wire) {
                 Ok(changed) => outcome.changed |= changed,
                 Err(refusal) => outcome.refused.push((name, refusal)),
@@ -132,6 +172,9 @@ impl Session {
         let held = self.held.entry(kind).or_default();
         for name in &response.removed_resources {
             outcome.changed |= held.remove(name).is_some();
+            if kind == Kind::VirtualHost && self.demand.contains(name) {
+                outcome.changed |= Arc::make_mut(&mut self.absent).insert(name.clone());
+            }
         }
         if kind == Kind::Secret {
             self.without.extend(response.removed_resources.iter().cloned());
@@ -155,12 +198,13 @@ impl Session {
             listeners: self.live_listeners.clone(),
             clusters: self.live_clusters.clone(),
             complete: self.complete,
+            absent: self.absent.clone(),
             ..Default::default()
         };
         for held in self.held.values().flat_map(BTreeMap::values) {
             match &held.value {
                 Resource::Routes(routes) => {
-                    spec.routes.insert(routes.name.clone(), routes.clone());
+                    spec.routes.insert(routes.name.clone(), self.tables.of(routes).clone());
                 }
                 Resource::Endpoints(name, set) => {
                     spec.endpoints.insert(name.clone(), set.clone());
@@ -168,7 +212,7 @@ impl Session {
                 Resource::Secret(name, secret) => {
                     spec.secrets.insert(name.clone(), secret.clone());
                 }
-                Resource::Cluster(_) | Resource::Listener(_) => {}
+                Resource::Cluster(_) | Resource::Listener(_) | Resource::VirtualHost(_) => {}
             }
         }
         spec
@@ -235,13 +279,30 @@ impl Session {
                     let predecessor = self.live_clusters.get(&cluster.name).filter(|_| !ready);
                     clusters.insert(cluster.name.clone(), predecessor.unwrap_or(cluster).clone());
                 }
-                Resource::Endpoints(..) | Resource::Routes(_) | Resource::Secret(..) => {}
+                Resource::Endpoints(..)
+                | Resource::Routes(_)
+                | Resource::Secret(..)
+                | Resource::VirtualHost(_) => {}
             }
         }
         (self.live_listeners, self.live_clusters) = (listeners, clusters);
+        self.fill_tables();
     }
 
-    /// Names that listeners and clusters, held or live, refer to.
+    fn fill_tables(&mut self) {
+        let of = |kind| self.held.get(&kind).into_iter().flat_map(BTreeMap::values).map(|held| &held.value);
+        let tables = of(Kind::Routes).filter_map(|value| match value {
+            Resource::Routes(table) => Some(table),
+            _ => None,
+        });
+        let hosts = of(Kind::VirtualHost).filter_map(|value| match value {
+            Resource::VirtualHost(host) => Some(host),
+            _ => None,
+        });
+        self.tables.update(tables, &hosts.collect::<Vec<_>>());
+    }
+
+    /// Names that listeners and clusters, held or live, refer to, and those that requests need.
     fn wanted(&self) -> BTreeMap<Kind, BTreeSet<String>> {
         let held_listeners = self.values(Kind::Listener).filter_map(|value| match value {
             Resource::Listener(listener) => Some(listener),
@@ -260,7 +321,12 @@ impl Session {
             endpoints.extend(endpoints_of(cluster).map(str::to_owned));
             secrets.extend(secrets_of_cluster(cluster).map(str::to_owned));
         }
-        BTreeMap::from([(Kind::Routes, routes), (Kind::Endpoints, endpoints), (Kind::Secret, secrets)])
+        BTreeMap::from([
+            (Kind::Routes, routes),
+            (Kind::Endpoints, endpoints),
+            (Kind::Secret, secrets),
+            (Kind::VirtualHost, self.demand.names()),
+        ])
     }
 
     /// Requests for names that are newly wanted or no longer.
@@ -269,12 +335,14 @@ impl Session {
         let mut requests = Vec::new();
         for (kind, names) in &wanted {
             let before = self.subscribed.get_mut(kind).map(take).unwrap_or_default();
-            let subscribe: Vec<_> = names.difference(&before).cloned().collect();
+            let held = self.held.entry(*kind).or_default();
+            // What came without being asked for, endpoints with their cluster, is subscribed to.
+            let subscribe: Vec<_> =
+                names.difference(&before).filter(|name| !held.contains_key(*name)).cloned().collect();
             let unsubscribe: Vec<_> = before.difference(names).cloned().collect();
             if subscribe.is_empty() && unsubscribe.is_empty() {
                 continue;
             }
-            let held = self.held.entry(*kind).or_default();
             held.retain(|name, _| names.contains(name));
             requests.push(DeltaDiscoveryRequest {
                 type_url: kind.type_url().to_owned(),

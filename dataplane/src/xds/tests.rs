@@ -107,7 +107,7 @@ async fn a_bad_resource_is_nacked_by_name_and_a_lost_stream_is_opened_again() {
         spec,
         stop: stop.clone(),
     };
-    let client = tokio::spawn(client.run());
+    let client = tokio::spawn(client.run(mpsc::channel(1).1));
     specs.changed().await.unwrap();
     assert!(specs.borrow().clusters.contains_key("good"));
     let nack = loop {

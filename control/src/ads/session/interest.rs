@@ -12,8 +12,10 @@ pub(super) const EVERYTHING: &str = "*";
 pub(super) struct Interest {
     everything: Everything,
     names: BTreeSet<Arc<str>>,
+    /// Those of them that are sent without having been asked for; asking for one the first time is no complaint.
+    implied: BTreeSet<Arc<str>>,
     /// Whether the client has spoken of this type.
-    open: bool,
+    spoken: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,9 +29,9 @@ enum Everything {
 }
 
 impl Interest {
-    /// Whether the client has spoken of this type.
+    /// Whether the client takes this type: it has spoken of it, or gets some of it unasked.
     pub(super) fn is_open(&self) -> bool {
-        self.open
+        self.spoken || !self.implied.is_empty()
     }
 
     pub(super) fn wants_everything(&self) -> bool {
@@ -45,14 +47,28 @@ impl Interest {
         self.names.contains(name)
     }
 
+    /// Whether a name is sent though the client did not ask for it.
+    pub(super) fn is_implied(&self, name: &str) -> bool {
+        self.implied.contains(name)
+    }
+
+    /// Counts a name as asked for; returns whether it was not.
+    pub(super) fn imply(&mut self, name: &Arc<str>) -> bool {
+        let new = self.names.insert(name.clone());
+        if new {
+            self.implied.insert(name.clone());
+        }
+        new
+    }
+
     pub(super) fn names(&self) -> &BTreeSet<Arc<str>> {
         &self.names
     }
 
     /// Applies a delta request; returns whether this is the first of the type.
     pub(super) fn change(&mut self, kind: Kind, subscribe: &[String], unsubscribe: &[String]) -> bool {
-        let first = !self.open;
-        self.open = true;
+        let first = !self.spoken;
+        self.spoken = true;
         if first && subscribe.is_empty() && may_imply_everything(kind) {
             self.everything = Everything::Implied;
         }
@@ -61,11 +77,13 @@ impl Interest {
                 self.everything = Everything::No;
             }
             self.names.remove(name.as_str());
+            self.implied.remove(name.as_str());
         }
         for name in subscribe {
             if name == EVERYTHING {
                 self.everything = Everything::Named;
             } else {
+                self.implied.remove(name.as_str());
                 self.names.insert(name.as_str().into());
             }
         }
@@ -74,8 +92,8 @@ impl Interest {
 
     /// Applies a state-of-the-world request; returns whether anything new is wanted.
     pub(super) fn replace(&mut self, kind: Kind, names: &[String]) -> bool {
-        let first = !self.open;
-        self.open = true;
+        let first = !self.spoken;
+        self.spoken = true;
         let everything = match self.everything {
             _ if names.iter().any(|name| name == EVERYTHING) => Everything::Named,
             _ if first && names.is_empty() && may_imply_everything(kind) => Everything::Implied,
@@ -88,6 +106,7 @@ impl Interest {
             || (everything != Everything::No && self.everything == Everything::No)
             || !wanted.is_subset(&self.names);
         self.everything = everything;
+        self.implied.clear();
         self.names = wanted;
         more
     }

@@ -34,6 +34,7 @@ fn kind(word: &str) -> Kind {
         "endpoints" => Kind::Endpoints,
         "listeners" => Kind::Listener,
         "routes" => Kind::Routes,
+        "hosts" => Kind::VirtualHost,
         other => panic!("{other} is no kind"),
     }
 }
@@ -50,6 +51,7 @@ fn text(responses: &[Response]) -> String {
         Kind::Endpoints => "endpoints",
         Kind::Listener => "listeners",
         Kind::Routes => "routes",
+        Kind::VirtualHost => "hosts",
     };
     let one = |response: &Response| {
         let mut text = word(response.kind).to_owned();
@@ -368,4 +370,34 @@ fn too_many_names_are_an_error() {
     let names = Names::All(vec![String::from("x"); NAMES_MAX + 1]);
     let request = Request { kind: Kind::Endpoints, nonce: String::new(), error: None, names };
     assert_eq!(session.handle_request(request), Err(TooManyNames { kind: Kind::Endpoints }));
+}
+
+#[test]
+fn a_host_on_demand_comes_in_one_round_trip_with_its_clusters_and_their_endpoints() {
+    let mut session = Session::new(Protocol::Delta, set("listeners l=1; routes t=1"), 1).accompanied(true);
+    for kind in [Kind::Cluster, Kind::Listener] {
+        let sent = session.handle_request(delta(kind, &[], &[])).unwrap();
+        ack_all(&mut session, sent);
+    }
+    let sent = session.handle_request(delta(Kind::Routes, &["t"], &[])).unwrap();
+    ack_all(&mut session, sent);
+
+    assert_eq!(session.take(delta(Kind::VirtualHost, &["t/a", "t/none"], &[])), Ok(true));
+    assert_eq!(session.asked().hosts.len(), 2);
+    let grown = set("listeners l=1; routes t=1; clusters a=1; endpoints a=1; hosts t/a=1");
+    let sent = session.handle_world(grown, 1);
+    assert_eq!(text(&sent), "clusters a=1; endpoints a=1; hosts t/a=1 -t/none");
+    // The client asks for the endpoints of the cluster, for which they came already.
+    assert_eq!(text(&session.handle_request(delta(Kind::Endpoints, &["a"], &[])).unwrap()), "");
+    assert_eq!(ack_all(&mut session, sent).len(), 3);
+    assert!(session.is_settled());
+
+    // Asking once more says that they were lost.
+    let again = session.handle_request(delta(Kind::Endpoints, &["a"], &[])).unwrap();
+    assert_eq!(text(&again), "endpoints a=1");
+    ack_all(&mut session, again);
+
+    assert_eq!(session.take(delta(Kind::VirtualHost, &[], &["t/a"])), Ok(true));
+    let sent = session.handle_world(set("listeners l=1; routes t=1"), 1);
+    assert_eq!(text(&sent), "endpoints -a; clusters -a");
 }

@@ -115,6 +115,11 @@ impl Watch {
         self.in_flight.is_none() && !self.dirty
     }
 
+    /// Whether every addition and change of the newest world is on its way at least.
+    pub(super) fn is_sent(&self) -> bool {
+        !self.dirty
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         self.is_added() && !self.removals_due
     }
@@ -130,6 +135,11 @@ impl Watch {
             self.resend.insert(name.clone());
             self.dirty = true;
         }
+    }
+
+    /// Sends a name as if it had been asked for.
+    pub(super) fn imply(&mut self, name: &Arc<str>) {
+        self.dirty |= self.interest.imply(name);
     }
 
     pub(super) fn refusals(&self) -> Vec<Refusal> {
@@ -174,6 +184,7 @@ impl Watch {
             return Err(TooManyNames { kind: self.kind });
         }
         let asked_for_all = self.interest.wants_everything();
+        let implied: Vec<&String> = subscribe.iter().filter(|name| self.interest.is_implied(name)).collect();
         let first = self.interest.change(self.kind, subscribe, unsubscribe);
         let asks_for_all = self.interest.wants_everything() && !asked_for_all;
         self.answer_due |= asks_for_all || subscribe.iter().any(|name| name == EVERYTHING);
@@ -186,7 +197,8 @@ impl Watch {
             // Asking again is how a client says that it has lost a resource. One that is dropped by name but still
             // covered by "*" is answered too.
             let dropped = unsubscribe.iter().filter(|name| self.interest.wants(name));
-            self.resend.extend(subscribe.iter().chain(dropped).map(|name| name.as_str().into()));
+            let again = subscribe.iter().filter(|name| !implied.contains(name));
+            self.resend.extend(again.chain(dropped).map(|name| name.as_str().into()));
             self.resend.remove(EVERYTHING);
         }
         self.dirty |= first || !subscribe.is_empty() || !unsubscribe.is_empty();

@@ -29,7 +29,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{duration, flag, number};
+use super::{ads, duration, flag, number};
 use crate::{
     compile::ir::{
         Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, RouteConfig, VirtualHost, Weighted,
@@ -40,6 +40,7 @@ use crate::{
 /// A route table.
 pub(crate) fn route_config(table: &RouteConfig) -> RouteConfiguration {
     RouteConfiguration {
+        vhds: table.on_demand.then(|| api::Vhds { config_source: ads() }),
         name: table.name.to_string(),
         virtual_hosts: table.hosts.iter().map(virtual_host).collect(),
         // A route may name a cluster that is not there yet: it answers 503, and the rest of the table serves.
@@ -48,7 +49,8 @@ pub(crate) fn route_config(table: &RouteConfig) -> RouteConfiguration {
     }
 }
 
-fn virtual_host(host: &VirtualHost) -> api::VirtualHost {
+/// A virtual host, of a table or by itself.
+pub(crate) fn virtual_host(host: &VirtualHost) -> api::VirtualHost {
     api::VirtualHost {
         name: host.name.to_string(),
         domains: host.domains.iter().map(ToString::to_string).collect(),

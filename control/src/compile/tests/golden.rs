@@ -30,6 +30,9 @@ struct Input {
     /// Listeners that the client names.
     #[serde(default)]
     asks: Vec<String>,
+    /// Hosts that it asks for on demand.
+    #[serde(default)]
+    hosts: Vec<String>,
     /// Kinds to show: clusters, endpoints, listeners, routes.
     show: Vec<String>,
 }
@@ -44,6 +47,8 @@ struct NodeInput {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     outbound_http: Option<String>,
+    #[serde(default)]
+    on_demand: bool,
     #[serde(default)]
     upstreams: Vec<PortInput>,
     #[serde(default)]
@@ -132,6 +137,7 @@ fn node(input: &NodeInput) -> NodeMetadata {
         upstreams: input.upstreams.iter().map(upstream).collect(),
         inbound: input.inbound.iter().map(inbound).collect(),
         outbound_http: input.outbound_http.as_ref().map(|bind| bind.parse().unwrap()),
+        on_demand: input.on_demand,
         gateway_bind: input.bind.as_ref().map(|bind| bind.parse().unwrap()),
         gateway_ports: input.ports.clone(),
         locality: place(&input.locality),
@@ -224,7 +230,10 @@ fn outcome(text: &str) -> String {
     assert_eq!(problems, []);
     let documents: Arc<DocumentSet> = Arc::new(documents.into_iter().collect());
     let problems = documents::check(&documents, &mesh);
-    let asked = Asked { listeners: input.asks.iter().map(|name| name.as_str().into()).collect() };
+    let asked = Asked {
+        listeners: input.asks.iter().map(|name| name.as_str().into()).collect(),
+        hosts: input.hosts.iter().map(|host| format!("{OUTBOUND_HTTP}/{host}").into()).collect(),
+    };
     let set = Compiler::default().update(mesh, documents).resources_asked(&node(&input.node), &asked);
     let mut out = show::resources(&set, &input.show);
     if !problems.is_empty() {

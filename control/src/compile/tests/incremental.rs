@@ -41,7 +41,43 @@ fn exchanged(kind: Kind, before: &ResourceSet, now: &ResourceSet) -> Vec<String>
 
 /// What a gRPC client asks for.
 fn asked(target: &str) -> Asked {
-    Asked { listeners: [target.into()].into() }
+    Asked { listeners: [target.into()].into(), ..Asked::default() }
+}
+
+/// A proxy that asks for the hosts that its requests need.
+fn on_demand() -> NodeMetadata {
+    NodeMetadata { on_demand: true, ..sidecar() }
+}
+
+fn hosts(hosts: &[&str]) -> Asked {
+    let hosts = hosts.iter().map(|host| format!("{OUTBOUND_HTTP}/{host}").into()).collect();
+    Asked { hosts, ..Asked::default() }
+}
+
+#[test]
+fn a_proxy_that_asks_for_hosts_has_what_they_reach_and_nothing_else() {
+    let mut large = Large::new();
+    let documents = documents("");
+    let first = large.update(&documents);
+    let names = |set: &ResourceSet, kind| set.of(kind).map(|r| r.name.to_string()).collect::<Vec<_>>();
+    let none = first.resources(&on_demand());
+    assert_eq!(Kind::ALL.map(|kind| none.of(kind).count()), [0, 0, 1, 1, 0]);
+    let asked = hosts(&["s7", "s8.default:80", "s8.default:81", "nowhere"]);
+    let set = first.resources_asked(&on_demand(), &asked);
+    let cluster = |i| format!("outbound|80||s{i}.default.svc.cluster.local");
+    assert_eq!(names(&set, Kind::Cluster), [cluster(7), cluster(8)]);
+    assert_eq!(names(&set, Kind::Endpoints), [cluster(7), cluster(8)]);
+    assert_eq!(names(&set, Kind::VirtualHost), ["outbound-http/s7", "outbound-http/s8.default:80"]);
+
+    // Others' endpoints do not concern it, its own are exchanged.
+    large.set(9, &["v1", "v2"]);
+    let second = large.update(&documents);
+    assert!(Arc::ptr_eq(&set, &second.resources_asked(&on_demand(), &asked)));
+    large.set(8, &["v1", "v2"]);
+    let third = large.update(&documents);
+    let now = third.resources_asked(&on_demand(), &asked);
+    assert_eq!(exchanged(Kind::Endpoints, &set, &now), [cluster(8)]);
+    assert_eq!(third.recompiled(), Recompiled { services: 1, tables: 0, scopes: 0 });
 }
 
 #[test]
@@ -260,9 +296,11 @@ proptest! {
             for node in &nodes()[..2] {
                 prop_assert_eq!(seen(&world.resources(node)), seen(&at_once.resources(node)));
             }
-            let (node, asked) = (NodeMetadata::default(), asked("s0"));
-            let (by_steps, whole) = (world.resources_asked(&node, &asked), at_once.resources_asked(&node, &asked));
-            prop_assert_eq!(seen(&by_steps), seen(&whole));
+            for (node, asked) in [(NodeMetadata::default(), asked("s0")), (on_demand(), hosts(&["s0", "s2:80", "x.y"]))] {
+                let (by_steps, whole) =
+                    (world.resources_asked(&node, &asked), at_once.resources_asked(&node, &asked));
+                prop_assert_eq!(seen(&by_steps), seen(&whole));
+            }
             if services.len() == 2 {
                 for node in &nodes()[2..] {
                     prop_assert_eq!(seen(&world.resources(node)), seen(&at_once.resources(node)));

@@ -15,7 +15,10 @@ use weft_proto::xds::envoy::config::{
     },
 };
 
-use super::{At, Refusal, hash, headers, matching, nothing_left, optional_duration, pass_over, required};
+use super::{
+    At, Refusal, cluster::ads_only, hash, headers, matching, nothing_left, optional_duration, pass_over,
+    required,
+};
 use crate::spec::{
     DirectResponse, Forward, HeaderMutation, PathRedirect, Redirect, RetryOn, RetryPolicy, Route,
     RouteAction, RouteConfig, VirtualHost, WeightedCluster,
@@ -65,10 +68,27 @@ pub(super) fn route_config(mut raw: RouteConfiguration) -> Result<RouteConfig, R
         return Err(Refusal::new("virtual_hosts", format!("{count} routes; at most {ROUTES_MAX} are taken")));
     }
     unique_domains(&virtual_hosts)?;
+    let on_demand = raw.vhds.take().map(|vhds| ads_only(vhds.config_source).at("vhds.config_source"));
+    let on_demand = on_demand.transpose()?.is_some();
+    let plain = |mutation: &HeaderMutation| mutation.is_empty();
+    if on_demand && !(plain(&outer.request) && plain(&outer.response)) {
+        return Err(Refusal::new("vhds", "header changes of a table do not reach hosts that come on demand"));
+    }
     // A route to an unknown cluster answers 503, so nothing needs to be validated; bodies have a limit of their own.
     pass_over!(raw: metadata, validate_clusters, max_direct_response_body_size_bytes);
     nothing_left(&raw)?;
-    Ok(RouteConfig { name, virtual_hosts, ignore_port })
+    Ok(RouteConfig { name, virtual_hosts, ignore_port, on_demand })
+}
+
+/// A virtual host that comes by itself.
+pub(super) fn host_on_demand(raw: RawHost) -> Result<VirtualHost, Refusal> {
+    let none = Changes { request: HeaderMutation::default(), response: HeaderMutation::default() };
+    let host = virtual_host(raw, &none)?;
+    if host.routes.len() > ROUTES_MAX {
+        let problem = format!("{} routes; at most {ROUTES_MAX} are taken", host.routes.len());
+        return Err(Refusal::new("routes", problem));
+    }
+    Ok(VirtualHost { used: Some(Arc::default()), ..host })
 }
 
 fn unique_domains(hosts: &[VirtualHost]) -> Result<(), Refusal> {
@@ -101,7 +121,7 @@ fn virtual_host(mut raw: RawHost, table: &Changes) -> Result<VirtualHost, Refusa
     // Attempt counts are told to people through metrics and logs; virtual clusters are statistics.
     pass_over!(raw: metadata, virtual_clusters, include_request_attempt_count, include_attempt_count_in_response);
     nothing_left(&raw)?;
-    Ok(VirtualHost { name, domains, routes })
+    Ok(VirtualHost { name, domains, routes, used: None })
 }
 
 fn domain(text: String) -> Result<String, Refusal> {

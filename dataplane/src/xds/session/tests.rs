@@ -12,6 +12,7 @@ use weft_proto::xds::envoy::{
             transport_socket,
         },
         endpoint::v3::ClusterLoadAssignment,
+        route::v3::{RouteConfiguration, Vhds, VirtualHost},
     },
     extensions::transport_sockets::tls::v3::{
         CertificateValidationContext, CommonTlsContext, SdsSecretConfig, Secret, UpstreamTlsContext,
@@ -157,7 +158,7 @@ fn a_new_stream_tells_what_is_held() {
     session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
     session.receive(response(Kind::Endpoints, vec![assignment("a")]));
     let mut other = Session::default();
-    other.restore(session.saved());
+    other.restore(session.saved(), Instant::now());
     let requests = other.open();
     assert_eq!(requests[0].initial_resource_versions["a"], "1");
     assert_eq!(requests[1].resource_names_subscribe, ["a"]);
@@ -172,4 +173,80 @@ fn a_removed_resource_is_gone() {
     let outcome =
         session.receive(DeltaDiscoveryResponse { removed_resources, ..response(Kind::Cluster, vec![]) });
     assert!(outcome.changed && session.spec().clusters.is_empty());
+}
+
+fn table(name: &str) -> Wire {
+    let specifier = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
+    let config_source = Some(ConfigSource { config_source_specifier: Some(specifier), ..Default::default() });
+    let vhds = Some(Vhds { config_source });
+    wire(name, &RouteConfiguration { name: name.into(), vhds, ..Default::default() })
+}
+
+fn host(name: &str) -> Wire {
+    let domains = vec![name.rsplit('/').next().unwrap().to_owned()];
+    wire(name, &VirtualHost { name: name.into(), domains, ..Default::default() })
+}
+
+/// The hosts that a table knows.
+fn domains(session: &Session, table: &str) -> Vec<String> {
+    session.spec().routes[table].virtual_hosts.iter().flat_map(|host| host.domains.clone()).collect()
+}
+
+#[test]
+fn a_host_that_requests_need_is_asked_for_and_put_into_its_table() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Routes, vec![table("t"), table("u")]));
+    let now = Instant::now();
+    let (requests, refused) = session.demand(vec!["t/a".into(), "t/b".into(), "t/a".into()], now);
+    assert_eq!((requests.len(), refused), (1, 0));
+    assert_eq!(requests[0].resource_names_subscribe, ["t/a", "t/b"]);
+    assert_eq!(session.demand(vec!["t/a".into()], now).0, []);
+    let outcome = session.receive(response(Kind::VirtualHost, vec![host("t/a")]));
+    assert!(outcome.changed && outcome.requests.len() == 1);
+    assert_eq!((domains(&session, "t"), domains(&session, "u")), (vec!["a".to_owned()], vec![]));
+
+    // A host that does not exist is known as such, and heals by itself.
+    let removed_resources = vec!["t/b".to_owned()];
+    let none = DeltaDiscoveryResponse { removed_resources, ..response(Kind::VirtualHost, vec![]) };
+    assert!(session.receive(none).changed);
+    assert!(session.spec().absent.contains("t/b"));
+    let table_before = session.spec().routes["u"].clone();
+    session.receive(response(Kind::VirtualHost, vec![host("t/b")]));
+    assert!(session.spec().absent.is_empty());
+    assert_eq!(domains(&session, "t"), ["a", "b"]);
+    assert!(Arc::ptr_eq(&table_before, &session.spec().routes["u"]));
+
+    // A restart has them still, and asks for them again.
+    let mut other = Session::default();
+    other.restore(session.saved(), now);
+    let last = other.open().pop().unwrap();
+    assert_eq!(
+        (last.resource_names_subscribe, domains(&other, "t").len()),
+        (vec!["t/a".into(), "t/b".into()], 2)
+    );
+}
+
+#[test]
+fn a_host_that_nobody_uses_is_given_up() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Routes, vec![table("t")]));
+    let now = Instant::now();
+    session.demand(vec!["t/a".into(), "t/b".into()], now);
+    session.receive(response(Kind::VirtualHost, vec![host("t/a"), host("t/b")]));
+    let used = session.spec().routes["t"].virtual_hosts[1].used.clone().unwrap();
+    used.note();
+    let outcome = session.expire(now + super::super::demand::IDLE_MAX);
+    assert!(outcome.changed);
+    assert_eq!(outcome.requests[0].resource_names_unsubscribe, ["t/a"]);
+    assert_eq!(domains(&session, "t"), ["b"]);
+}
+
+#[test]
+fn endpoints_that_come_with_their_cluster_are_not_asked_for() {
+    let mut session = Session::default();
+    session.receive(response(Kind::Endpoints, vec![assignment("a")]));
+    let outcome = session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
+    assert_eq!(outcome.requests.len(), 1);
+    assert_eq!(outcome.requests[0].response_nonce, "n");
+    assert_eq!(session.spec().endpoints.len(), 1);
 }

@@ -8,8 +8,10 @@ use std::{fmt::Debug, iter::Peekable, str::Chars};
 use prost::Message;
 use weft_proto::xds::envoy::{
     config::{
-        cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
-        route::v3::RouteConfiguration,
+        cluster::v3::Cluster,
+        endpoint::v3::ClusterLoadAssignment,
+        listener::v3::Listener,
+        route::v3::{RouteConfiguration, VirtualHost},
     },
     extensions::{
         filters::{
@@ -54,6 +56,7 @@ pub(super) fn resources(set: &ResourceSet, chosen: &[String]) -> String {
         ("endpoints", Kind::Endpoints),
         ("listeners", Kind::Listener),
         ("routes", Kind::Routes),
+        ("hosts", Kind::VirtualHost),
     ];
     for name in chosen {
         assert!(kinds.iter().any(|(known, _)| known == name), "{name} is no kind");
@@ -88,6 +91,7 @@ fn decoded(kind: Kind, bytes: &[u8]) -> String {
         Kind::Endpoints => text::<ClusterLoadAssignment>(bytes),
         Kind::Listener => text::<Listener>(bytes),
         Kind::Routes => text::<RouteConfiguration>(bytes),
+        Kind::VirtualHost => text::<VirtualHost>(bytes),
     }
 }
 
