@@ -154,13 +154,8 @@ impl Compiled {
         if dialect == Dialect::Grpc {
             made = made.into_iter().filter_map(grpc::shaped).collect();
         }
-        let known: Vec<&Resources> = self
-            .seen_before
-            .get(&view)
-            .map(|before| &**before)
-            .into_iter()
-            .chain([&*self.plain])
-            .collect();
+        let known: Vec<&Resources> =
+            self.seen_before.get(&view).map(|before| &**before).into_iter().chain([&*self.plain]).collect();
         let found = Arc::new(Resources::encode(made, dialect, &self.documents(), &known));
         let mut seen = self.lock();
         if seen.len() < VANTAGES_MAX {
