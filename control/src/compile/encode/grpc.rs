@@ -205,7 +205,7 @@ fn least_request(balancer: &LoadBalancer) -> Option<LoadBalancingPolicy> {
         policy("round_robin", any(ROUND_ROBIN, &RoundRobin::default())),
     ];
     let picking = LoadBalancingPolicy { policies: endpoints.into() };
-    let localities = WrrLocality { endpoint_picking_policy: Some(picking), ..Default::default() };
+    let localities = WrrLocality { endpoint_picking_policy: Some(picking) };
     Some(LoadBalancingPolicy { policies: vec![policy("wrr_locality", any(WRR_LOCALITY, &localities))] })
 }
 
