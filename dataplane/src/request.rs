@@ -71,14 +71,15 @@ async fn answer(
     let host = head::normalise(&mut parts, serving.merge_slashes())?;
     let mut snapshot = serving.worker.snapshot(); // One view for the whole request.
     let mut found = route(serving, &snapshot, &parts, &host);
+    record.routed(&parts, &host, found.as_ref());
     if found.is_none()
         && let Some(router) = router(serving, &snapshot)
         && let Some(told) = on_demand::told(&serving.worker, router, &host).await?
     {
         snapshot = told;
         found = route(serving, &snapshot, &parts, &host);
+        record.routed(&parts, &host, found.as_ref());
     }
-    record.routed(&parts, &host, found.as_ref());
     let route = found.ok_or(Cause::NoRoute)?;
     let forward = match &route.action {
         RouteAction::Direct(direct) => {
