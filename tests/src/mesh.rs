@@ -182,10 +182,20 @@ impl Mesh {
 
     /// Starts a `weft proxy`.
     pub async fn weft_proxy(&self, name: &str, metadata: &NodeMetadata) -> Proxy {
+        self.start_proxy(name, metadata, true).await
+    }
+
+    /// Starts one that has the whole table of hosts, not only what its requests need.
+    pub async fn weft_proxy_of_all_hosts(&self, name: &str, metadata: &NodeMetadata) -> Proxy {
+        self.start_proxy(name, metadata, false).await
+    }
+
+    async fn start_proxy(&self, name: &str, metadata: &NodeMetadata, on_demand: bool) -> Proxy {
         let [admin] = free_ports();
         let file = self.dir.path().join(format!("{name}.yaml"));
-        std::fs::write(&file, proxy_settings(name, metadata, self.ads, admin, &self.dir.path().join(name)))
-            .expect("the settings can be written");
+        let data = self.dir.path().join(name);
+        let settings = proxy_settings(name, metadata, on_demand, [self.ads, admin], &data);
+        std::fs::write(&file, settings).expect("the settings can be written");
         let mut proxy =
             Proxy { file: Some(file), admin, program: None, dir: self.dir.clone(), name: name.into() };
         proxy.restart();
@@ -278,8 +288,8 @@ fn control(dir: &Path, ads: SocketAddr, admin: SocketAddr) -> Program {
 fn proxy_settings(
     name: &str,
     metadata: &NodeMetadata,
-    control: SocketAddr,
-    admin: SocketAddr,
+    on_demand: bool,
+    [control, admin]: [SocketAddr; 2],
     data: &Path,
 ) -> String {
     let upstreams: Vec<_> = metadata
@@ -308,6 +318,7 @@ fn proxy_settings(
         "upstreams": upstreams,
         "inbound": inbound,
         "outbound_http": metadata.outbound_http,
+        "on_demand": on_demand,
         "locality": metadata.locality.join("/"),
         "admin": admin,
         "data_dir": data,

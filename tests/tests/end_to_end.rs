@@ -104,6 +104,10 @@ async fn a_killed_control_plane_fails_no_request_and_is_in_sync_soon_after() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_starts_from_its_disk_while_the_control_plane_is_down() {
     let mut shop = Shop::open().await;
+    // What was never asked for would not be there.
+    let load = shop.load();
+    load.answered(1).await;
+    load.stop().await;
     shop.proxy.saved().await;
     shop.mesh.kill_control();
     shop.proxy.program().kill();
