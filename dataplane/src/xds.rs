@@ -158,11 +158,7 @@ impl Client {
     }
 
     /// Opens a stream and says what is wanted.
-    async fn open(
-        &self,
-        address: &Endpoint,
-        session: &mut Session,
-    ) -> Result<Stream, tonic::Status> {
+    async fn open(&self, address: &Endpoint, session: &mut Session) -> Result<Stream, tonic::Status> {
         let channel = address
             .clone()
             .connect_timeout(CONNECT_TIMEOUT)
