@@ -1,5 +1,7 @@
 //! Bodies on their way through: never gathered, counted as they pass, the request's kept for another try while small.
 
+mod incoming;
+
 use std::{
     cell::{Cell, RefCell},
     fmt,
@@ -11,8 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
+
+pub use incoming::{Broken, Incoming};
 
 use crate::{
     cluster::Lease,
@@ -27,7 +30,7 @@ pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub enum BodyError {
     /// The connection or stream that it came from failed.
-    Source(hyper::Error),
+    Source(Broken),
     /// It took too long.
     Timeout,
     /// A body that was given up for another try.
@@ -239,6 +242,11 @@ impl ResponseBody {
             body.finish();
         }
         body
+    }
+
+    /// Takes the body as sent: the answer has none on the wire (HEAD, 204, 304).
+    pub fn omit(mut self) {
+        self.finish();
     }
 
     fn finish(&mut self) {

@@ -7,6 +7,7 @@ pub mod body;
 pub mod cluster;
 pub mod fault;
 pub mod health;
+pub mod http2;
 pub mod listener;
 pub mod request;
 pub mod retry;

@@ -40,7 +40,8 @@ pub struct Serving {
     pub ends: Ends,
     /// Its access logs.
     pub logging: Option<Rc<Logging>>,
-    drain: CancellationToken,
+    /// Cancelled when its connections should finish.
+    pub drain: CancellationToken,
 }
 
 /// What one listener does with a new connection.

@@ -16,11 +16,10 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    body::{RequestBody, ResponseBody, Source},
+    body::{Incoming, RequestBody, ResponseBody, Source},
     cluster::{Cluster, Counted, Failed, Host, Lease},
     fault::{Cause, Fault},
     listener::Serving,

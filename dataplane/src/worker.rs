@@ -4,7 +4,6 @@
 use std::{
     cell::{Cell, RefCell, RefMut},
     collections::{BTreeMap, HashMap},
-    future::Future,
     io,
     pin::Pin,
     rc::Rc,
@@ -327,20 +326,6 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Runs hyper's own tasks on the worker that they belong to.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
     }
 }
 

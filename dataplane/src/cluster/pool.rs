@@ -9,28 +9,27 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::{Notify, Semaphore},
     time::Instant,
 };
 
+pub use crate::http2::client::Failed;
+
 use super::{Counted, Counters, Host, Link};
 use crate::{
-    body::RequestBody,
+    body::{Incoming, RequestBody},
     fault::{Cause, Fault},
+    http2::client,
     spec::EndpointAddress,
     stream::Stream,
     tls::{
         self, Outcome as Handshake, Side,
         client::{ClientContext, Purpose},
     },
-    worker::LocalExecutor,
 };
 
 /// Most idle HTTP/1.1 connections to one endpoint on one worker.
@@ -44,10 +43,6 @@ const WAIT_TICK: Duration = Duration::from_millis(10);
 
 /// How long a connection may take to become ready again after its response ended (the request may still be sending).
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
-
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-const HEADERS_BYTES_MAX: u32 = 64 * 1024;
 
 type Http1 = http1::SendRequest<RequestBody>;
 
@@ -113,21 +108,12 @@ struct Connection {
 
 #[derive(Debug)]
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
+    connection: client::Connection,
     streams: Cell<u32>,
     served: Cell<u32>,
     since: Cell<Instant>,
     opened: Instant,
     local: Option<SocketAddr>,
-}
-
-/// A try that got no response.
-#[derive(Debug)]
-pub struct Failed {
-    /// Why.
-    pub fault: Fault,
-    /// The request, when nothing of it was sent.
-    pub unsent: Option<Request<RequestBody>>,
 }
 
 /// A connection or stream in use. Dropping it closes an HTTP/1.1 connection; giving it back keeps it.
@@ -175,7 +161,7 @@ impl Pool {
             idle.shrink_to_fit();
         }
         self.shared.borrow_mut().retain(|shared| {
-            !shared.sender.is_closed()
+            !shared.connection.is_closed()
                 && !aged(shared.opened, now, age_max)
                 && (shared.streams.get() > 0 || fresh(shared.since.get()))
         });
@@ -194,7 +180,7 @@ impl Pool {
     /// The one with the fewest streams, however many these are.
     fn least_shared(&self) -> Option<Rc<Shared>> {
         let shared = self.shared.borrow();
-        let open = shared.iter().filter(|shared| !shared.sender.is_closed());
+        let open = shared.iter().filter(|shared| !shared.connection.is_closed());
         open.min_by_key(|shared| shared.streams.get()).cloned()
     }
 
@@ -202,11 +188,13 @@ impl Pool {
     fn take_shared(&self, requests_max: u32, age_max: Option<Duration>) -> Option<Rc<Shared>> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| {
-            !shared.sender.is_closed()
+            !shared.connection.is_closed()
                 && (requests_max == 0 || shared.served.get() < requests_max)
                 && !old(shared.opened, age_max)
         });
-        shared.iter().find(|shared| shared.streams.get() < H2_STREAMS_MAX).cloned()
+        let free =
+            |shared: &&Rc<Shared>| shared.streams.get() < H2_STREAMS_MAX.min(shared.connection.streams_max());
+        shared.iter().find(free).cloned()
     }
 }
 
@@ -245,12 +233,12 @@ impl Host {
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     lease.kind = Kind::Http1(Some(connection));
-                    return Ok((response, lease));
+                    return Ok((response.map(Incoming::Http1), lease));
                 }
                 Err(mut error) => match error.take_message() {
                     // A pooled connection that closed under us, before any byte: as if it had never been pooled.
                     Some(unsent) if !fresh => request = unsent,
-                    unsent => return Err(Failed { fault: classify(error.error()), unsent }),
+                    unsent => return Err(Failed { fault: Cause::UpstreamClosed.into(), unsent }),
                 },
             }
         }
@@ -271,14 +259,11 @@ impl Host {
             };
             shared.streams.set(shared.streams.get() + 1);
             shared.served.set(shared.served.get() + 1);
-            let mut sender = shared.sender.clone();
-            let lease = self.lease(Kind::Http2(shared));
-            match sender.try_send_request(request).await {
+            let lease = self.lease(Kind::Http2(shared.clone()));
+            match shared.connection.send(request).await {
                 Ok(response) => return Ok((response, lease)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if !fresh => request = unsent,
-                    unsent => return Err(Failed { fault: classify(error.error()), unsent }),
-                },
+                Err(Failed { unsent: Some(unsent), .. }) if !fresh => request = unsent,
+                Err(failed) => return Err(failed),
             }
         }
     }
@@ -323,20 +308,9 @@ impl Host {
 
     async fn start_http2(&self, stream: Stream, opened: Opened) -> Result<Rc<Shared>, Fault> {
         let local = stream.ends().local;
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .max_header_list_size(HEADERS_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| Fault::from(Cause::ConnectFailed))?;
-        tokio::task::spawn_local(async move {
-            let _opened = opened;
-            let _ = connection.await;
-        });
+        let connection = client::Connection::open(stream, opened).await?;
         let shared = Rc::new(Shared {
-            sender,
+            connection,
             streams: Cell::new(0),
             served: Cell::new(0),
             since: Cell::new(Instant::now()),
@@ -513,19 +487,4 @@ fn old(opened: Instant, age_max: Option<Duration>) -> bool {
 
 fn aged(opened: Instant, now: Instant, age_max: Option<Duration>) -> bool {
     age_max.is_some_and(|max| now.saturating_duration_since(opened) >= max)
-}
-
-/// What an error of hyper's means.
-fn classify(error: &hyper::Error) -> Fault {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(h2) = inner.downcast_ref::<h2::Error>()
-            && let Some(reason) = h2.reason()
-            && h2.is_reset()
-        {
-            return Cause::UpstreamReset(reason == h2::Reason::REFUSED_STREAM).into();
-        }
-        source = inner.source();
-    }
-    Cause::UpstreamClosed.into()
 }

@@ -2,29 +2,22 @@
 
 use std::rc::Rc;
 
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use http::Request;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 
 use super::Serving;
 use crate::{
+    body::Incoming,
+    http2::server,
     request,
     spec::{DownstreamTls, HttpListener, ListenerProtocol},
     stream::{Spoken, Stream},
     tcp,
     tls::{self, Outcome, Side},
-    worker::LocalExecutor,
 };
 
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Streams that a peer may reset before we answered before its connection is closed (CVE-2023-44487).
-const H2_PENDING_RESETS_MAX: usize = 64;
-/// Resets of our own making that a peer may provoke.
-const H2_LOCAL_RESETS_MAX: usize = 1024;
 /// hyper keeps header fields on the stack up to this many.
 const HEADERS_ON_STACK: usize = 100;
 /// hyper's least read buffer.
@@ -59,8 +52,12 @@ pub(super) async fn serve(mut stream: Stream, serving: Rc<Serving>) {
         },
     };
     let result = match spoken {
-        Spoken::Http1 => Box::pin(serve_http1(stream, &serving, http)).await,
-        Spoken::Http2 => Box::pin(serve_http2(stream, &serving, http)).await,
+        Spoken::Http1 => {
+            Box::pin(serve_http1(stream, &serving, http)).await.map_err(|error| error.to_string())
+        }
+        Spoken::Http2 => {
+            Box::pin(server::serve(stream, &serving, http)).await.map_err(|error| error.to_string())
+        }
     };
     if let Err(error) = result {
         debug!(%error, "downstream connection ended");
@@ -91,30 +88,10 @@ async fn serve_http1(stream: Stream, serving: &Rc<Serving>, http: &HttpListener)
     if http.headers_count_max != HEADERS_ON_STACK {
         builder.max_headers(http.headers_count_max);
     }
-    let service = service_fn(|request| request::serve(serving.clone(), request));
+    let service =
+        service_fn(|request: Request<_>| request::serve(serving.clone(), request.map(Incoming::Http1)));
     let mut connection =
         std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    tokio::select! {
-        biased;
-        result = connection.as_mut() => return result,
-        () = serving.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
-}
-
-async fn serve_http2(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(http.h2_concurrent_streams_max)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(http.headers_bytes_max).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(H2_LOCAL_RESETS_MAX)
-        .auto_date_header(false);
-    let service = service_fn(|request| request::serve(serving.clone(), request));
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         biased;
         result = connection.as_mut() => return result,

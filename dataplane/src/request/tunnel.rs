@@ -4,11 +4,11 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
     header::{CONNECTION, UPGRADE},
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::worker::Worker;
+use crate::{body::Incoming, worker::Worker};
 
 /// Bytes held per direction.
 const BUFFER_BYTES: usize = 16 * 1024;

@@ -636,3 +636,5 @@ async fn an_endpoint_that_keeps_failing_is_ejected_and_gets_no_further_request()
         assert!(raw(address, GET).await.ends_with("good"));
     }
 }
+
+mod http2;
