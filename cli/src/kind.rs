@@ -20,6 +20,9 @@ pub enum Kind {
     /// Gateway documents.
     #[value(aliases = ["gateway", "gw"])]
     Gateways,
+    /// HealthCheckPolicy documents.
+    #[value(aliases = ["healthcheckpolicy", "hcp"])]
+    Healthcheckpolicies,
     /// Services of the registry, merged over all sources.
     #[value(aliases = ["service", "svc"])]
     Services,
@@ -43,6 +46,7 @@ impl Kind {
             Kind::Destinationrules => Some("DestinationRule"),
             Kind::Serviceentries => Some("ServiceEntry"),
             Kind::Gateways => Some("Gateway"),
+            Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
             Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
         }
     }

@@ -71,6 +71,8 @@ pub struct World {
     hosts: Arc<Hosts>,
     /// Destination rules by host, the oldest first.
     rules: Arc<ByHost<Vec<Arc<Document>>>>,
+    /// Policies of health checks by host.
+    checks: Arc<ByHost<Arc<Document>>>,
     compiled: BTreeMap<ServiceKey, Arc<Compiled>>,
     tables: Arc<Tables>,
     scopes: Scopes,
@@ -116,13 +118,23 @@ impl Compiler {
             true => previous.rules.clone(),
             false => Arc::new(services::rules(&documents, &hosts)),
         };
+        let same_checks =
+            same_shape && same(documents.health_check_policies(), before.health_check_policies());
+        let checks = match same_checks {
+            true => previous.checks.clone(),
+            false => Arc::new(services::checks(&documents, &hosts)),
+        };
         let mut compiled = BTreeMap::new();
         let mut changes = Vec::new();
         for (key, service) in &services {
             let before = previous.compiled.get(key);
             let now = match before {
-                Some(before) if same_rules && before.is_of(service) => before.clone(),
-                _ => services::compile(service, rules.of(&service.host), &self.locality, before),
+                Some(before) if same_rules && same_checks && before.is_of(service) => before.clone(),
+                _ => {
+                    let rules = rules.of(&service.host).into_iter().flatten();
+                    let documents = rules.chain(checks.of(&service.host)).cloned().collect();
+                    services::compile(service, documents, &self.locality, before)
+                }
             };
             if !before.is_some_and(|before| Arc::ptr_eq(before, &now)) {
                 changes.push((before, now.clone()));
@@ -153,6 +165,7 @@ impl Compiler {
             documents,
             hosts,
             rules,
+            checks,
             compiled,
             tables,
             scopes,

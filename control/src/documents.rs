@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | host of VirtualServices, on one gateway or on `mesh` | the oldest routes it whole; the others do nothing there |
 //! | host of DestinationRules | they are merged: subsets by name, each part of the policy, the oldest first |
+//! | host of HealthCheckPolicies | the oldest |
 //! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ mod destination_rule;
 mod duration;
 pub mod edit;
 mod gateway;
+mod health_check;
 pub mod hosts;
 mod kind;
 mod load_balancer;
@@ -42,6 +44,7 @@ pub(crate) use check::gateway_name;
 
 pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, Server};
+pub use health_check::{HealthCheck, HealthCheckPolicy, Probe};
 pub use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality::LocalityLb;
 pub use outlier::OutlierDetection;
@@ -96,6 +99,8 @@ pub enum DocumentSpec {
     ServiceEntry(ServiceEntry),
     /// Ports and hosts of edge proxies.
     Gateway(Gateway),
+    /// Checks of endpoints by proxies.
+    HealthCheckPolicy(HealthCheckPolicy),
 }
 
 impl Document {

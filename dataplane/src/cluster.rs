@@ -1,5 +1,6 @@
 //! One upstream service as a worker sees it: its endpoints, whose turn it is, and connections to them.
 
+pub mod check;
 pub mod dns;
 pub mod outlier;
 mod pool;
@@ -13,7 +14,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -46,6 +47,8 @@ pub struct Counters {
     pub requests: AtomicU32,
     /// Active retries.
     pub retries: AtomicU32,
+    /// Whether there ever was a connection.
+    pub used: AtomicBool,
     /// Health of the endpoints.
     pub vitals: Vitals,
     /// Hash tables.
@@ -253,7 +256,7 @@ impl Cluster {
     fn state(&self, index: usize) -> State {
         let host = &self.hosts[index];
         State {
-            standing: host.vital.standing(host.spec.health, true),
+            standing: host.vital.standing(host.spec.health, self.spec.unchecked_count),
             ready: self.counters.vitals.ready(&host.vital),
         }
     }

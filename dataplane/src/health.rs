@@ -1,6 +1,8 @@
 //! The health of endpoints, watched beside the workers: outlier detection and active checks, once for the whole process.
 
+mod checks;
 mod outliers;
+mod probe;
 
 use std::sync::Arc;
 
@@ -10,5 +12,5 @@ use crate::worker::Shared;
 
 /// Watches until stopped.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    outliers::run(shared, stop).await;
+    tokio::join!(outliers::run(shared.clone(), stop.clone()), checks::run(shared, stop));
 }

@@ -41,7 +41,8 @@ pub async fn run(args: GetArgs) -> Result<Exit, Failure> {
         | Kind::Virtualservices
         | Kind::Destinationrules
         | Kind::Serviceentries
-        | Kind::Gateways => {
+        | Kind::Gateways
+        | Kind::Healthcheckpolicies => {
             let mut found = list(&mut client, &args).await?;
             if let Some(name) = &args.name {
                 found.retain(|document| document.name == *name);

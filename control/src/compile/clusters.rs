@@ -9,7 +9,9 @@ use super::{
     locality::{Arrangement, Vantage},
 };
 use crate::{
-    documents::{DestinationRule, HashKey, LoadBalancer, LocalityLb, Subset, TrafficPolicy},
+    documents::{
+        DestinationRule, HashKey, HealthCheckPolicy, LoadBalancer, LocalityLb, Subset, TrafficPolicy,
+    },
     model::{self, Port, Protocol, Resolution, Service},
 };
 
@@ -19,6 +21,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) service: &'a Service,
     /// The rules of its host. Of several the first wins where both say something.
     pub(crate) rules: Vec<&'a DestinationRule>,
+    /// How its endpoints are checked.
+    pub(crate) checks: Option<&'a HealthCheckPolicy>,
     /// How load goes by locality where no rule says.
     pub(crate) locality: &'a LocalityLb,
 }
@@ -59,8 +63,10 @@ impl Inputs<'_> {
         let subset_name = subset.map(|subset| &*subset.name.text).unwrap_or_default();
         let name: Arc<str> = cluster_name(port.number, subset_name, &service.host).into();
         let setting = policy.locality.as_ref().unwrap_or(self.locality);
-        let arrangement = Arrangement::of(setting, policy.outlier.is_some());
-        let localities = arrangement.arrange(endpoints(service, port, subset), vantage);
+        let check = self.checks.and_then(|checks| checks.of_port(port.number));
+        let arrangement = Arrangement::of(setting, policy.outlier.is_some() || check.is_some());
+        let check_port = check.and_then(|check| check.port);
+        let localities = arrangement.arrange(endpoints(service, port, subset, check_port), vantage);
         let endpoints = Endpoints { cluster: name.clone(), localities };
         let (discovery, streamed) = match service.resolution {
             Resolution::Static => (Discovery::Eds, Some(endpoints)),
@@ -85,6 +91,12 @@ impl Inputs<'_> {
             locality_weighted: arrangement.weighted(),
             warmup: policy.warmup.clone(),
             outlier: policy.outlier.clone(),
+            check: check.cloned(),
+            health_percent_min: match (&policy.outlier, self.checks) {
+                (Some(outlier), _) => Some(outlier.health_percent_min),
+                (None, Some(checks)) => check.map(|_| checks.health_percent_min),
+                (None, None) => None,
+            },
             retry_budget: policy.retry_budget.clone(),
             http,
             tcp: policy.tcp.clone(),
@@ -122,6 +134,7 @@ fn endpoints<'a>(
     service: &'a Service,
     port: &Port,
     subset: Option<&Subset>,
+    check_port: Option<u16>,
 ) -> Vec<(&'a model::Endpoint, Endpoint)> {
     let selected = |endpoint: &&Arc<model::Endpoint>| {
         let has = |(name, value)| endpoint.labels.get(name) == Some(value);
@@ -134,6 +147,7 @@ fn endpoints<'a>(
             port: *number,
             weight: endpoint.weight.max(1),
             health: endpoint.health,
+            check_port,
             workload: workload(service, endpoint),
         };
         Some((&**endpoint, found))

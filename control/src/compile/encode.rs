@@ -14,6 +14,7 @@ use weft_proto::xds::{
 };
 
 pub(crate) mod access_log;
+mod check;
 pub(crate) mod cluster;
 pub(crate) mod grpc;
 pub(crate) mod listener;

@@ -13,8 +13,8 @@ pub(crate) use listener::*;
 
 use crate::{
     documents::{
-        HashKey, HeaderOperations, HttpPool, LoadBalancer, OutlierDetection, PathMatch, RetryBudget,
-        StringMatch, TcpPool, Warmup,
+        HashKey, HeaderOperations, HealthCheck, HttpPool, LoadBalancer, OutlierDetection, PathMatch,
+        RetryBudget, StringMatch, TcpPool, Warmup,
     },
     model::{Health, Locality},
 };
@@ -37,6 +37,9 @@ pub(crate) struct Cluster {
     pub(crate) locality_weighted: bool,
     pub(crate) warmup: Option<Warmup>,
     pub(crate) outlier: Option<OutlierDetection>,
+    pub(crate) check: Option<HealthCheck>,
+    /// Below this share of healthy endpoints all are used, percent; none is the proxies' default.
+    pub(crate) health_percent_min: Option<u32>,
     /// None is the mesh's default, or a fixed number where `pool` gives one.
     pub(crate) retry_budget: Option<RetryBudget>,
     /// None is bytes.
@@ -91,6 +94,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     pub(crate) weight: u32,
     pub(crate) health: Health,
+    /// Where it is checked, if not where requests go.
+    pub(crate) check_port: Option<u16>,
     /// Istio's form: `name;namespace;canonical-service;canonical-revision;cluster`.
     pub(crate) workload: Arc<str>,
 }

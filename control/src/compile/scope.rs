@@ -168,6 +168,7 @@ impl Scope<'_> {
             port: inbound.app.port(),
             weight: 1,
             health: Health::Healthy,
+            check_port: None,
             workload: "".into(),
         };
         let alone =
@@ -185,6 +186,8 @@ impl Scope<'_> {
             locality_weighted: false,
             warmup: None,
             outlier: None,
+            check: None,
+            health_percent_min: None,
             retry_budget: None,
             http,
             tcp: Default::default(),

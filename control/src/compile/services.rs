@@ -67,6 +67,7 @@ impl<'a> Viewer<'a> {
 #[derive(Debug)]
 pub(crate) struct Compiled {
     service: Arc<Service>,
+    /// Destination rules and the policy of checks.
     rules: Vec<Arc<Document>>,
     locality: Arc<LocalityLb>,
     pub(crate) tcp_idle_timeout: Option<Duration>,
@@ -168,6 +169,10 @@ impl Compiled {
         Inputs {
             service: &self.service,
             rules: destination_rules(&self.rules).collect(),
+            checks: self.rules.iter().find_map(|document| match &document.spec {
+                DocumentSpec::HealthCheckPolicy(policy) => Some(policy),
+                _ => None,
+            }),
             locality: &self.locality,
         }
     }
@@ -223,6 +228,16 @@ pub(crate) fn rules(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Vec<Arc<Do
     ByHost::new(by_host)
 }
 
+/// Policies of health checks by the host that they are for; of several the oldest.
+pub(crate) fn checks(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Arc<Document>> {
+    let mut by_host = BTreeMap::new();
+    for (document, policy) in documents.health_check_policies() {
+        let host = hosts.canonical(&policy.host.text, &document.namespace);
+        by_host.entry(host).or_insert_with(|| document.clone());
+    }
+    ByHost::new(by_host)
+}
+
 /// What the documents of destination rules say.
 pub(crate) fn destination_rules(documents: &[Arc<Document>]) -> impl Iterator<Item = &DestinationRule> {
     documents.iter().filter_map(|document| match &document.spec {
@@ -234,13 +249,12 @@ pub(crate) fn destination_rules(documents: &[Arc<Document>]) -> impl Iterator<It
 /// Compiles a service; what equals its predecessor stays the same allocation, the whole where nothing changed.
 pub(crate) fn compile(
     service: &Arc<Service>,
-    rules: Option<&Vec<Arc<Document>>>,
+    rules: Vec<Arc<Document>>,
     locality: &Arc<LocalityLb>,
     previous: Option<&Arc<Compiled>>,
 ) -> Arc<Compiled> {
-    let rules = rules.map(Vec::as_slice).unwrap_or_default();
     let same_rules = |before: &Compiled| {
-        before.rules.len() == rules.len() && before.rules.iter().zip(rules).all(|(a, b)| Arc::ptr_eq(a, b))
+        before.rules.len() == rules.len() && before.rules.iter().zip(&rules).all(|(a, b)| Arc::ptr_eq(a, b))
     };
     if let Some(previous) = previous
         && previous.is_of(service)
@@ -248,11 +262,12 @@ pub(crate) fn compile(
     {
         return previous.clone();
     }
+    let tcp_idle_timeout = destination_rules(&rules).find_map(|rule| rule.policy.tcp.idle_timeout);
     let mut compiled = Compiled {
         service: service.clone(),
-        rules: rules.to_vec(),
         locality: locality.clone(),
-        tcp_idle_timeout: destination_rules(rules).find_map(|rule| rule.policy.tcp.idle_timeout),
+        tcp_idle_timeout,
+        rules,
         plain: Arc::default(),
         looks_at: None,
         seen: Mutex::default(),

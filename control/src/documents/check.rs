@@ -23,6 +23,10 @@ pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
         view.check_rule(document, &rule.host, &mut problems);
     }
     let mut claimed = BTreeMap::new();
+    for (document, policy) in documents.health_check_policies() {
+        view.check_policy(document, &policy.host, &mut claimed, &mut problems);
+    }
+    let mut claimed = BTreeMap::new();
     for (document, entry) in documents.service_entries() {
         view.check_entry(document, entry, &mut claimed, &mut problems);
     }
@@ -106,6 +110,24 @@ impl<'a> View<'a> {
                 problems.push(warning(document, host, message, "merge the two"));
             }
             _ => {}
+        }
+        if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {
+            problems.push(unknown_host(document, host));
+        }
+    }
+
+    fn check_policy(
+        &self,
+        document: &Document,
+        host: &Located,
+        claimed: &mut BTreeMap<Arc<str>, Arc<str>>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let canonical = self.canonical(&host.text, &document.namespace);
+        let first = claimed.entry(canonical).or_insert_with(|| document.key());
+        if *first != document.key() {
+            let message = format!("conflict: {first} checks {:?} already, and it wins", host.text);
+            problems.push(warning(document, host, message, "merge the two documents"));
         }
         if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {
             problems.push(unknown_host(document, host));

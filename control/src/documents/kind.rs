@@ -1,7 +1,7 @@
 //! The kinds of documents: how they are written, how keys name them, and who reads them.
 
 use super::{
-    DocumentSpec, destination_rule, gateway,
+    DocumentSpec, destination_rule, gateway, health_check,
     problem::Report,
     reader::{At, Located, nearest},
     service_entry, virtual_service,
@@ -25,9 +25,11 @@ type Group = (&'static str, &'static [&'static str]);
 
 const ISTIO_NETWORKING: &str = "networking.istio.io";
 
-const GROUPS: [Group; 1] = [(ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"])];
+const WEFT: &str = "weft.dev";
 
-const KINDS: [Kind; 4] = [
+const GROUPS: [Group; 2] = [(ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]), (WEFT, &["v1"])];
+
+const KINDS: [Kind; 5] = [
     Kind {
         group: ISTIO_NETWORKING,
         name: "VirtualService",
@@ -53,6 +55,12 @@ const KINDS: [Kind; 4] = [
         name: "Gateway",
         key: "Gateway",
         read: |at, report| gateway::read(at, report).map(DocumentSpec::Gateway),
+    },
+    Kind {
+        group: WEFT,
+        name: "HealthCheckPolicy",
+        key: "HealthCheckPolicy",
+        read: |at, report| health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy),
     },
 ];
 

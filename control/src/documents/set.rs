@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{DestinationRule, Document, DocumentSpec, Gateway, ServiceEntry, VirtualService};
+use super::{
+    DestinationRule, Document, DocumentSpec, Gateway, HealthCheckPolicy, ServiceEntry, VirtualService,
+};
 
 /// Documents by key and by age.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +84,14 @@ impl DocumentSet {
     pub fn service_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &ServiceEntry)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::ServiceEntry(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Policies of health checks, the oldest first.
+    pub fn health_check_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &HealthCheckPolicy)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::HealthCheckPolicy(spec) => Some((document, spec)),
             _ => None,
         })
     }

@@ -34,7 +34,7 @@ fn what_is_no_document_is_refused() {
     check_text(
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
-         DestinationRule, ServiceEntry, Gateway are)",
+         DestinationRule, ServiceEntry, Gateway; weft.dev/v1 HealthCheckPolicy are)",
     );
     check_text(
         "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",
@@ -363,4 +363,50 @@ fn a_host_routed_twice_is_a_conflict_that_the_first_by_name_wins() {
     let conflict = "f.yaml:5:11: warning: spec.hosts[0]: conflict: VirtualService/default/a routes \"a\" already, and \
                     it wins (merge the two documents)";
     assert!(problems.contains(&conflict.to_owned()), "{problems:#?}");
+}
+
+#[test]
+fn policies_of_health_checks_are_checked() {
+    let check = |spec: &str, expected: &str| {
+        let head = "apiVersion: weft.dev/v1\nkind: HealthCheckPolicy\nmetadata: {name: a}\nspec:\n  host: a\n  checks:\n";
+        check_text(&format!("{head}{spec}\n"), expected);
+    };
+    check(
+        "  - interval: 5s",
+        "f.yaml:7:5: error: spec.checks[0]: says not what is asked (give one of httpGet, tcpSocket and grpc)",
+    );
+    check(
+        "  - {tcpSocket: {}, grpc: {}}",
+        "f.yaml:7:5: error: spec.checks[0]: asks more than one thing (give one of httpGet, tcpSocket and grpc)",
+    );
+    check(
+        "  - {tcpSocket: {}}\n  - {port: {number: 80}, tcpSocket: {}}\n  - {port: {number: 80}, grpc: {}}",
+        "f.yaml:9:5: error: spec.checks[2]: another check is for the same port (keep one: proxies make one check for a \
+         port)",
+    );
+    check(
+        "  - {httpGet: {path: healthz}}",
+        "f.yaml:7:22: error: spec.checks[0].httpGet.path: \"healthz\" is no path (it begins with /)",
+    );
+    check(
+        "  - {httpGet: {expectedStatuses: [\"299-200\"]}}",
+        "f.yaml:7:35: error: spec.checks[0].httpGet.expectedStatuses[0]: \"299-200\" is no range of statuses (write it \
+         like \"200\" or \"200-299\")",
+    );
+    check(
+        "  - {httpGet: {scheme: HTTPS}}",
+        "f.yaml:7:24: error: spec.checks[0].httpGet.scheme: only HTTP is supported (remove it)",
+    );
+    check(
+        "  - {tcpSocket: {host: b}}",
+        "f.yaml:7:18: error: spec.checks[0].tcpSocket.host: is not supported (remove it)",
+    );
+    check(
+        "  - {tcpSocket: {}, interval: 0s}",
+        "f.yaml:7:31: error: spec.checks[0].interval: must be more than zero",
+    );
+    check(
+        "  - {tcpSocket: {}, healthyThreshold: 0}",
+        "f.yaml:7:39: error: spec.checks[0].healthyThreshold: 0 is out of range (1 to 2147483647 are allowed)",
+    );
 }

@@ -111,6 +111,7 @@ fn cluster(of: &Cluster) -> Value {
         "discovery": discovery,
         "balancing": format!("{:?}", of.balancing),
         "outlier_detection": of.outlier.as_ref().map(|outlier| format!("{outlier:?}")),
+        "health_check": of.check.as_ref().map(|check| format!("{check:?}")),
         "protocol": format!("{:?}", of.protocol),
         "connect_timeout": format!("{:?}", of.connect_timeout),
         "limits": format!("{:?}", of.limits),

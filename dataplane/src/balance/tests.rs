@@ -6,8 +6,8 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::spec::{
-    EndpointAddress, EndpointHealth, LeastRequest, LocalityEndpoints, Maglev, PeakEwma, RingFunction,
-    RingHash, Workload,
+    EndpointAddress, EndpointCheck, EndpointHealth, LeastRequest, LocalityEndpoints, Maglev, PeakEwma,
+    RingFunction, RingHash, Workload,
 };
 
 const LEAST: LeastRequest = LeastRequest { choices: Some(2), bias: 1.0 };
@@ -40,6 +40,7 @@ fn locality(priority: u32, weight: u32, weights: &[u32]) -> LocalityEndpoints {
             health: EndpointHealth::Admitting,
             hostname: "".into(),
             hash_key: None,
+            check: EndpointCheck::default(),
             workload: Workload {
                 name: unknown.clone(),
                 namespace: unknown.clone(),

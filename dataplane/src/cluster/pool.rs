@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -78,6 +78,7 @@ impl Opened {
             Counted::new(counters, |c| &c.connections, host.cluster.limits.connections_max)?
         };
         pool.open.set(pool.open.get() + 1);
+        counters.used.store(true, Relaxed);
         Some(Self { pool: pool.clone(), _counted: counted })
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 const EJECTED: u8 = 1;
 /// Failed its active health check, or has not passed the first one.
 const FAILING: u8 = 2;
-/// Has not been checked yet.
+/// Has not been checked yet: with the one above it is out until it is, without it is in until it is.
 const AWAITED: u8 = 4;
 
 /// The health of one cluster's endpoints.
@@ -37,6 +37,8 @@ pub struct Vitals {
     epoch: AtomicU64,
     /// Whether any endpoint was marked since the last look.
     marked: AtomicBool,
+    /// Whether any endpoint was checked yet.
+    checked: AtomicBool,
     /// Wakes who looks after marks.
     wake: Arc<Notify>,
     members: Mutex<HashMap<EndpointAddress, Arc<Vital>>>,
@@ -65,6 +67,7 @@ impl Vitals {
             origin: Instant::now(),
             epoch: AtomicU64::new(1),
             marked: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
             wake,
             members: Mutex::default(),
         }
@@ -75,15 +78,20 @@ impl Vitals {
         self.epoch.load(Acquire)
     }
 
-    /// The endpoint at an address. One that is new and `checked` is unhealthy until it passes its first health check; one
-    /// that served before it was checked goes on serving until it fails.
+    /// The endpoint at an address. One that is new and `checked` is unhealthy until it passes its first health check; where
+    /// none was checked yet, or where it served before, it serves until it fails: what just begins to check can know no
+    /// better.
     pub fn of(&self, address: &EndpointAddress, checked: bool) -> Arc<Vital> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(vital) = members.get(address) {
             return vital.clone();
         }
         let vital = Arc::new(Vital {
-            flags: AtomicU8::new(if checked { FAILING | AWAITED } else { 0 }),
+            flags: AtomicU8::new(match (checked, self.checked.load(Relaxed)) {
+                (true, true) => FAILING | AWAITED,
+                (true, false) => AWAITED,
+                (false, _) => 0,
+            }),
             ready_ms: AtomicU64::new(self.now_ms()),
             tally: Tally::default(),
         });
@@ -133,6 +141,7 @@ impl Vitals {
 
     /// Takes in what active health checks found. An endpoint that begins to pass is new to traffic.
     pub fn set_failing(&self, vital: &Vital, failing: bool) {
+        self.checked.store(true, Relaxed);
         if !failing && vital.has(FAILING) {
             vital.ready_ms.store(self.now_ms(), Relaxed);
         }
@@ -164,7 +173,7 @@ impl Vital {
         match health {
             EndpointHealth::Draining => Standing::Draining,
             EndpointHealth::Unhealthy => Standing::Unhealthy,
-            _ if self.has(AWAITED) && !awaited_count => Standing::Awaited,
+            _ if self.has(AWAITED) && self.has(FAILING) && !awaited_count => Standing::Awaited,
             _ if self.has(FAILING | EJECTED) => Standing::Unhealthy,
             EndpointHealth::Degraded => Standing::Degraded,
             EndpointHealth::Admitting => Standing::Healthy,
@@ -174,6 +183,11 @@ impl Vital {
     /// Whether outlier detection has ejected it.
     pub fn ejected(&self) -> bool {
         self.has(EJECTED)
+    }
+
+    /// Whether its first check is awaited.
+    pub fn awaited(&self) -> bool {
+        self.has(AWAITED)
     }
 
     /// Whether active health checks find it failing.
@@ -214,8 +228,16 @@ mod tests {
     #[test]
     fn a_checked_endpoint_that_is_new_awaits_its_first_check() {
         let vitals = Vitals::default();
-        let (new, served) = (vitals.of(&address(1), true), vitals.of(&address(2), false));
         let standing = |vital: &Vital, count| vital.standing(EndpointHealth::Admitting, count);
+        let first = vitals.of(&address(3), true);
+        assert_eq!(
+            (standing(&first, false), first.awaited()),
+            (Standing::Healthy, true),
+            "nothing is known yet"
+        );
+        vitals.set_failing(&first, true);
+        assert_eq!((standing(&first, false), first.awaited()), (Standing::Unhealthy, false));
+        let (new, served) = (vitals.of(&address(1), true), vitals.of(&address(2), false));
         assert_eq!(standing(&new, true), Standing::Unhealthy);
         assert_eq!(standing(&new, false), Standing::Awaited);
         vitals.set_failing(&new, false);

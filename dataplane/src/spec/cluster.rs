@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{Outlier, UpstreamTls};
+use super::{Check, EndpointCheck, Outlier, UpstreamTls};
 
 /// An upstream service.
 #[derive(Clone, Debug)]
@@ -24,6 +24,10 @@ pub struct Cluster {
     pub outlier: Option<Outlier>,
     /// TLS that connections begin with; none is plain text.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// How endpoints are checked; none is not at all.
+    pub check: Option<Check>,
+    /// Whether an endpoint counts before its first check has passed (`ignore_new_hosts_until_first_hc` is false).
+    pub unchecked_count: bool,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
     /// Time to connect.
@@ -39,9 +43,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether an endpoint is checked, so that it is unhealthy until it passes.
-    pub fn checks(&self, _endpoint: &Endpoint) -> bool {
-        false
+    /// Whether an endpoint is checked.
+    pub fn checks(&self, endpoint: &Endpoint) -> bool {
+        self.check.is_some() && !endpoint.check.disabled
     }
 }
 
@@ -248,6 +252,8 @@ pub struct Endpoint {
     pub hostname: Arc<str>,
     /// What tells it apart when it is hashed (`metadata["envoy.lb"].hash_key`); none is its address or host name.
     pub hash_key: Option<Arc<str>>,
+    /// What it says of its checks.
+    pub check: EndpointCheck,
     /// Who it is, for metrics.
     pub workload: Workload,
 }

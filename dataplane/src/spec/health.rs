@@ -1,6 +1,9 @@
 //! How a cluster's endpoints are watched: by what requests meet, and by checks of the proxy's own.
 
-use std::time::Duration;
+use std::{net::IpAddr, ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 /// `OutlierDetection`. A count of 0 is never.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,4 +65,96 @@ pub struct Enforcing {
     pub failure_percentage: u32,
     /// `enforcing_failure_percentage_local_origin`.
     pub failure_percentage_local: u32,
+}
+
+/// A check of the proxy's own (`HealthCheck`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// Time for the answer.
+    pub timeout: Duration,
+    /// Time between two checks.
+    pub interval: Duration,
+    /// The same while nothing has ever been sent to the cluster (`no_traffic_interval`),
+    pub no_traffic_interval: Duration,
+    /// and for its endpoints that pass (`no_traffic_healthy_interval`).
+    pub no_traffic_healthy_interval: Duration,
+    /// Time between two checks of an endpoint that fails (`unhealthy_interval`).
+    pub unhealthy_interval: Duration,
+    /// Time until the next check of an endpoint that begins to fail (`unhealthy_edge_interval`).
+    pub unhealthy_edge_interval: Duration,
+    /// Time until the next check of an endpoint that begins to pass (`healthy_edge_interval`).
+    pub healthy_edge_interval: Duration,
+    /// Greatest delay of the first check, so that proxies that start together do not check together.
+    pub initial_jitter: Duration,
+    /// Greatest random addition to every interval.
+    pub jitter: Duration,
+    /// The same in percent of the interval.
+    pub jitter_percent: u32,
+    /// Checks in a row that must pass until the endpoint is healthy again.
+    pub healthy_threshold: u32,
+    /// Checks in a row that must get no answer until the endpoint is unhealthy; an answer that says so counts at once.
+    pub unhealthy_threshold: u32,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// `HttpHealthCheck`.
+    Http(Box<HttpProbe>),
+    /// `TcpHealthCheck`.
+    Tcp(TcpProbe),
+    /// `GrpcHealthCheck`: `grpc.health.v1.Health/Check`.
+    Grpc(GrpcProbe),
+}
+
+/// An HTTP request and the statuses that pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpProbe {
+    /// Method.
+    pub method: Method,
+    /// Path and query.
+    pub path: Uri,
+    /// Host, where the endpoint gives none.
+    pub host: HeaderValue,
+    /// Headers that are added.
+    pub headers: HeaderMap,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// Statuses that pass.
+    pub expected: Vec<Range<u16>>,
+    /// Statuses that fail as no answer does, after `unhealthy_threshold` of them.
+    pub retriable: Vec<Range<u16>>,
+}
+
+/// Bytes to send, and bytes that must come in this order; without any, a connection passes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpProbe {
+    /// What is sent.
+    pub send: Bytes,
+    /// What must come.
+    pub receive: Vec<Bytes>,
+}
+
+/// A gRPC service whose health is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpcProbe {
+    /// Its name; empty is the whole server.
+    pub service: Arc<str>,
+    /// Authority, where the endpoint gives none.
+    pub authority: HeaderValue,
+}
+
+/// What an endpoint says of its checks (`Endpoint.HealthCheckConfig`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointCheck {
+    /// It is not checked.
+    pub disabled: bool,
+    /// IP address where checks go, where that is another one.
+    pub ip: Option<IpAddr>,
+    /// Port where checks go, where that is another one.
+    pub port: Option<u16>,
+    /// Host that HTTP and gRPC checks ask for.
+    pub host: Option<HeaderValue>,
 }

@@ -45,6 +45,7 @@ fn endpoints(addresses: &[SocketAddr]) -> Arc<EndpointSet> {
                 health: EndpointHealth::Admitting,
                 hostname: "".into(),
                 hash_key: None,
+                check: EndpointCheck::default(),
                 workload: unknown(),
             })
         })
@@ -63,6 +64,8 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         panic_percent: 0,
         outlier: None,
         tls: None,
+        check: None,
+        unchecked_count: true,
         protocol,
         connect_timeout: Duration::from_secs(1),
         limits: ClusterLimits {

@@ -7,6 +7,7 @@
 mod access_log;
 mod balancing;
 mod chain;
+mod check;
 mod cluster;
 mod endpoint;
 mod hash;

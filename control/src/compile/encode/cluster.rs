@@ -22,7 +22,7 @@ use weft_proto::xds::{
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as Host, LbEndpoint, LocalityLbEndpoints,
-                lb_endpoint::HostIdentifier,
+                endpoint::HealthCheckConfig, lb_endpoint::HostIdentifier,
             },
         },
         extensions::upstreams::http::v3::{
@@ -36,7 +36,7 @@ use weft_proto::xds::{
     google::protobuf::{Any, UInt64Value, Value, value::Kind as ValueKind},
 };
 
-use super::{address, ads, any, duration, list_value, number, object, text_value};
+use super::{address, ads, any, check, duration, list_value, number, object, text_value};
 use crate::{
     compile::ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
     documents::{HashTable, LoadBalancer, OutlierDetection, Warmup},
@@ -61,6 +61,9 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
         lb_policy: lb_policy(&cluster.balancer).into(),
         lb_config: lb_config(cluster),
         common_lb_config: common_lb(cluster),
+        health_checks: cluster.check.iter().map(|of| check::health_check(of, cluster)).collect(),
+        // The registry knows what is gone.
+        ignore_health_on_host_removal: cluster.check.is_some(),
         outlier_detection: cluster.outlier.as_ref().map(outlier_detection),
         circuit_breakers: Some(CircuitBreakers {
             thresholds: vec![thresholds(cluster)],
@@ -138,10 +141,12 @@ fn slow_start(warmup: &Warmup) -> SlowStartConfig {
 }
 
 fn common_lb(cluster: &Cluster) -> Option<CommonLbConfig> {
-    let percent = |outlier: &OutlierDetection| Percent { value: outlier.health_percent_min.into() };
+    let percent = |percent: u32| Percent { value: percent.into() };
     let weighted = || LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {});
     let config = CommonLbConfig {
-        healthy_panic_threshold: cluster.outlier.as_ref().map(percent),
+        healthy_panic_threshold: cluster.health_percent_min.map(percent),
+        // An endpoint that just came neither serves nor counts until it was checked.
+        ignore_new_hosts_until_first_hc: cluster.check.is_some(),
         locality_config_specifier: cluster.locality_weighted.then(weighted),
         ..Default::default()
     };
@@ -276,6 +281,9 @@ fn endpoint(endpoint: &Endpoint) -> LbEndpoint {
         load_balancing_weight: number(endpoint.weight),
         host_identifier: Some(HostIdentifier::Endpoint(Host {
             address: address(&endpoint.address, endpoint.port),
+            health_check_config: endpoint
+                .check_port
+                .map(|port| HealthCheckConfig { port_value: port.into(), ..Default::default() }),
             ..Default::default()
         })),
     }

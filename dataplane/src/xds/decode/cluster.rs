@@ -27,8 +27,8 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, balancing, endpoint, nothing_left, optional_duration, outlier, pass_over, required, tls,
-    unpack,
+    At, Refusal, balancing, check, endpoint, nothing_left, optional_duration, outlier, pass_over, required,
+    tls, unpack,
 };
 use crate::spec::{
     Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
@@ -55,6 +55,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     let mut limits =
         raw.circuit_breakers.take().map_or(Ok(default_limits()), limits).at("circuit_breakers")?;
     let outlier = raw.outlier_detection.take().map(outlier::outlier).transpose().at("outlier_detection")?;
+    let check = check::check(take(&mut raw.health_checks), &name)?;
     let options = protocol_options(&mut raw)?;
     let per_connection = legacy_requests_per_connection(&mut raw).or(options.requests_per_connection_max);
     limits.requests_per_connection_max = per_connection.unwrap_or(0);
@@ -66,7 +67,8 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         let field = "typed_extension_protocol_options.auto_config";
         return Err(Refusal::new(field, "needs ALPN: add a TLS transport_socket"));
     }
-    // Names of statistics, buffer hints and load reporting: nothing that changes where or how a request goes.
+    // Names of statistics, buffer hints and load reporting: nothing that changes where or how a request goes. An endpoint
+    // that is removed is gone at once, whatever its checks say.
     pass_over!(raw: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, cleanup_interval, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, wait_for_warm_on_init,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, dns_failure_refresh_rate,
@@ -81,6 +83,8 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         panic_percent: common.panic_percent,
         outlier,
         tls,
+        check,
+        unchecked_count: common.unchecked_count,
         protocol: options.protocol,
         connect_timeout,
         limits,
@@ -151,11 +155,12 @@ pub(super) fn ads_only(source: Option<ConfigSource>) -> Result<(), Refusal> {
 struct Common {
     panic_percent: u32,
     locality_weighted: bool,
+    unchecked_count: bool,
 }
 
 impl Default for Common {
     fn default() -> Self {
-        Self { panic_percent: PANIC_PERCENT, locality_weighted: false }
+        Self { panic_percent: PANIC_PERCENT, locality_weighted: false, unchecked_count: true }
     }
 }
 
@@ -171,10 +176,11 @@ fn common_lb(mut raw: CommonLbConfig) -> Result<Common, Refusal> {
             return Err(Refusal::new("zone_aware_lb_config", "not supported by this proxy"));
         }
     };
+    let unchecked_count = !take(&mut raw.ignore_new_hosts_until_first_hc);
     // Updates are applied as they come, which no window can forbid.
     pass_over!(raw: update_merge_window);
     nothing_left(&raw)?;
-    Ok(Common { panic_percent, locality_weighted })
+    Ok(Common { panic_percent, locality_weighted, unchecked_count })
 }
 
 fn whole_percent(value: f64) -> Result<u32, Refusal> {

@@ -13,7 +13,7 @@ use weft_proto::xds::{
     google::protobuf::{Struct, value::Kind},
 };
 
-use super::{At, Refusal, nothing_left, pass_over, required};
+use super::{At, Refusal, check, nothing_left, pass_over, required};
 use crate::spec::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, LocalityEndpoints, Workload};
 
 /// Most endpoints of one cluster.
@@ -90,9 +90,11 @@ fn endpoint(mut raw: LbEndpoint) -> Result<Endpoint, Refusal> {
     let found = host.address.take().ok_or_else(|| Refusal::new("endpoint.address", "missing"))?;
     let address = address(found).at("address").at(at)?;
     let hostname = take(&mut host.hostname).into();
+    let check = host.health_check_config.take().map(check::of_endpoint).transpose();
+    let check = check.at("health_check_config").at(at)?.unwrap_or_default();
     pass_over!(host: observability_name);
     nothing_left(&host).at(at)?;
-    Ok(Endpoint { address, weight, health, hostname, hash_key, workload })
+    Ok(Endpoint { address, weight, health, hostname, hash_key, check, workload })
 }
 
 /// An address: IP and port, host name and port, or a unix socket.
