@@ -20,6 +20,12 @@ pub enum Kind {
     /// Gateway documents.
     #[value(aliases = ["gateway", "gw"])]
     Gateways,
+    /// WorkloadEntry documents.
+    #[value(aliases = ["workloadentry", "we"])]
+    Workloadentries,
+    /// WorkloadGroup documents.
+    #[value(aliases = ["workloadgroup", "wg"])]
+    Workloadgroups,
     /// HealthCheckPolicy documents.
     #[value(aliases = ["healthcheckpolicy", "hcp"])]
     Healthcheckpolicies,
@@ -46,6 +52,8 @@ impl Kind {
             Kind::Destinationrules => Some("DestinationRule"),
             Kind::Serviceentries => Some("ServiceEntry"),
             Kind::Gateways => Some("Gateway"),
+            Kind::Workloadentries => Some("WorkloadEntry"),
+            Kind::Workloadgroups => Some("WorkloadGroup"),
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
             Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
         }

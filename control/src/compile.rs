@@ -113,7 +113,8 @@ impl Compiler {
         let same_routes =
             same_shape && same_hashing && same(documents.virtual_services(), before.virtual_services());
         let same_rest = same(documents.service_entries(), before.service_entries())
-            && same(documents.gateways(), before.gateways());
+            && same(documents.gateways(), before.gateways())
+            && same(documents.workload_groups(), before.workload_groups());
         let rules = match same_rules {
             true => previous.rules.clone(),
             false => Arc::new(services::rules(&documents, &hosts)),

@@ -38,6 +38,7 @@ mod traffic_policy;
 mod tree;
 mod values;
 mod virtual_service;
+mod workload_group;
 
 pub use check::check;
 pub(crate) use check::gateway_name;
@@ -59,6 +60,7 @@ pub use virtual_service::{
     Destination, DirectResponse, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Redirect, Retries, Rewrite,
     VirtualService,
 };
+pub use workload_group::WorkloadGroup;
 
 use problem::Report;
 use reader::At;
@@ -101,6 +103,10 @@ pub enum DocumentSpec {
     Gateway(Gateway),
     /// Checks of endpoints by proxies.
     HealthCheckPolicy(HealthCheckPolicy),
+    /// A workload that no platform registers.
+    WorkloadEntry(EntryEndpoint),
+    /// What workloads have alike.
+    WorkloadGroup(WorkloadGroup),
 }
 
 impl Document {

@@ -65,6 +65,8 @@ pub enum Resolution {
     Static,
     /// Their addresses are names, resolved by the proxy.
     Dns,
+    /// The same, of whose addresses the first is used.
+    DnsFirst,
 }
 
 /// A merged service.
@@ -135,6 +137,8 @@ pub struct Endpoint {
     pub workload: Arc<str>,
     /// Cluster of its platform.
     pub cluster: Arc<str>,
+    /// Network that its address belongs to; empty is the common one.
+    pub network: Arc<str>,
     /// Whether a mesh proxy with mTLS stands before it.
     pub mtls: bool,
     /// Whether it is kept only because its source is in doubt.

@@ -17,7 +17,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{listener::bind::Bound, worker::Shared};
+use crate::{
+    listener::bind::Bound,
+    spec::{Cluster, Discovery},
+    worker::Shared,
+};
 
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -104,12 +108,25 @@ impl Admin {
         if !spec.complete {
             return Some("no configuration yet: is the control plane reachable?".to_owned());
         }
+        if let Some(name) = spec.clusters.values().find_map(|cluster| self.failing_workload(cluster)) {
+            return Some(format!("the workload fails its health checks: {name}"));
+        }
         let bound = self.shared.bound.borrow();
         spec.listeners.keys().find_map(|name| match bound.get(name) {
             Some(Bound::At(_) | Bound::Unix(..)) => None,
             Some(Bound::Failed(error)) => Some(format!("listener {name}: {error}")),
             None => Some(format!("listener {name} is opening")),
         })
+    }
+
+    /// The name of a cluster, if it is the workload that the proxy stands before and fails its checks: who asks a platform
+    /// whether it should get traffic hears so.
+    fn failing_workload<'a>(&self, cluster: &'a Cluster) -> Option<&'a Arc<str>> {
+        let Discovery::Static(set) = &cluster.discovery else { return None };
+        let inbound = cluster.check.is_some() && cluster.name.starts_with("inbound|");
+        let vitals = &inbound.then(|| self.shared.counters(&cluster.name))?.vitals;
+        let failing = |address| vitals.find(address).is_some_and(|vital| vital.failing());
+        set.endpoints().all(|endpoint| failing(&endpoint.address)).then_some(&cluster.name)
     }
 
     fn metrics(&self) -> String {

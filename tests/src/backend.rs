@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -83,7 +84,8 @@ impl Attempts {
 pub struct Backend {
     /// Where it listens.
     pub address: SocketAddr,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    finish: watch::Sender<bool>,
 }
 
 impl Backend {
@@ -91,37 +93,55 @@ impl Backend {
     pub async fn http(service: &str, version: &str, attempts: Attempts) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let who = Arc::new((service.to_owned(), version.to_owned(), attempts));
-        Self::serve(listener, move |stream| http_connection(stream, who.clone()))
+        Self::serve(listener, move |stream, finish| http_connection(stream, who.clone(), finish))
     }
 
     /// Serves TCP: greets with the version and a line feed, then echoes every byte.
     pub async fn tcp(version: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let greeting = format!("{version}\n");
-        Self::serve(listener, move |stream| tcp_connection(stream, greeting.clone()))
+        Self::serve(listener, move |stream, _| tcp_connection(stream, greeting.clone()))
     }
 
     /// Serves gRPC: answers every call with its version.
     pub async fn grpc(version: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let version: Arc<str> = version.into();
-        Self::serve(listener, move |stream| grpc_connection(stream, version.clone()))
+        Self::serve(listener, move |stream, _| grpc_connection(stream, version.clone()))
     }
 
-    fn serve<F>(listener: TcpListener, handle: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    /// Ends as a server does that is asked to: takes no new connection, finishes what is asked on the others and closes them.
+    pub async fn finish(mut self) {
+        self.finish.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn serve<F>(
+        listener: TcpListener,
+        handle: impl Fn(TcpStream, watch::Receiver<bool>) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let address = listener.local_addr().expect("a bound socket has an address");
+        let (finish, finishing) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(handle(stream));
+            let mut end = finishing.clone();
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = end.wait_for(|finish| *finish) => break,
+                };
+                let Ok((stream, _)) = accepted else { break };
+                connections.spawn(handle(stream, finishing.clone()));
                 while connections.try_join_next().is_some() {}
             }
+            drop(listener);
+            while connections.join_next().await.is_some() {}
         });
-        Self { address, _tasks: tasks }
+        Self { address, tasks, finish }
     }
 }
 
@@ -156,10 +176,20 @@ async fn grpc_connection(stream: TcpStream, version: Arc<str>) {
         hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
 }
 
-async fn http_connection(stream: TcpStream, who: Arc<(String, String, Attempts)>) {
+async fn http_connection(
+    stream: TcpStream,
+    who: Arc<(String, String, Attempts)>,
+    mut finish: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let mut start = [0; 3];
-    while let Ok(n) = stream.peek(&mut start).await {
+    loop {
+        let peeked = tokio::select! {
+            peeked = stream.peek(&mut start) => peeked,
+            // Nothing was asked yet.
+            _ = finish.wait_for(|finish| *finish) => return,
+        };
+        let Ok(n) = peeked else { break };
         if n == 0 {
             return;
         }
@@ -171,11 +201,21 @@ async fn http_connection(stream: TcpStream, who: Arc<(String, String, Attempts)>
     let io = TokioIo::new(stream);
     // An error here is a scripted close, or the peer's.
     if &start == b"PRI" {
-        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(io, service)
-            .await;
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut connection = std::pin::pin!(server.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = finish.wait_for(|finish| *finish) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+        let server = hyper::server::conn::http1::Builder::new();
+        let mut connection = std::pin::pin!(server.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = finish.wait_for(|finish| *finish) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
     }
 }
 

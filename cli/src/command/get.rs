@@ -42,6 +42,8 @@ pub async fn run(args: GetArgs) -> Result<Exit, Failure> {
         | Kind::Destinationrules
         | Kind::Serviceentries
         | Kind::Gateways
+        | Kind::Workloadentries
+        | Kind::Workloadgroups
         | Kind::Healthcheckpolicies => {
             let mut found = list(&mut client, &args).await?;
             if let Some(name) = &args.name {

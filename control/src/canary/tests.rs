@@ -22,6 +22,7 @@ fn service(endpoints: &[(&str, u32)]) -> Arc<Service> {
             workload: "".into(),
             cluster: "".into(),
             mtls: false,
+            network: "".into(),
             stale: false,
         };
         (id, Arc::new(endpoint))

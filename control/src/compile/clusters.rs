@@ -71,6 +71,7 @@ impl Inputs<'_> {
         let (discovery, streamed) = match service.resolution {
             Resolution::Static => (Discovery::Eds, Some(endpoints)),
             Resolution::Dns => (Discovery::Dns(endpoints), None),
+            Resolution::DnsFirst => (Discovery::DnsFirst(endpoints), None),
         };
         let upgraded = policy.http.upgrade == Some(true);
         let http = match port.protocol {

@@ -1,28 +1,39 @@
 //! Service entries become services, beside those that platforms register.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use crate::{
-    documents::{Document, EntryEndpoint, EntryResolution, ServiceEntry},
+    documents::{Document, DocumentSet, EntryEndpoint, EntryResolution, ServiceEntry},
     model::{Endpoint, Health, Locality, Mesh, Resolution, Service, ServiceKey},
 };
 
 /// The services of an entry, one for each host. NONE without a captured address to go to is resolved by name.
-pub(crate) fn services(document: &Document, entry: &ServiceEntry, mesh: &Mesh) -> Vec<Service> {
+pub(crate) fn services(
+    document: &Document,
+    entry: &ServiceEntry,
+    mesh: &Mesh,
+    documents: &DocumentSet,
+) -> Vec<Service> {
     let resolution = match entry.resolution {
         EntryResolution::Static => Resolution::Static,
+        // Who selects says where to go.
+        EntryResolution::None if entry.selector.is_some() => Resolution::Static,
         EntryResolution::Dns | EntryResolution::None => Resolution::Dns,
+        EntryResolution::DnsRoundRobin => Resolution::DnsFirst,
     };
     let service = |host: &Arc<str>| {
         let mut endpoints: Vec<Endpoint> = entry
             .endpoints
             .iter()
             .enumerate()
-            .map(|(i, given)| endpoint(document, entry, i, given))
+            .map(|(i, given)| endpoint(document, entry, Some(i), given, &mesh.domain))
             .collect();
         if let Some(selector) = &entry.selector {
-            endpoints.extend(selected(document, entry, selector, mesh));
-        } else if endpoints.is_empty() && resolution == Resolution::Dns {
+            endpoints.extend(registered(document, entry, selector, mesh));
+            endpoints.extend(workloads(document, entry, selector, documents, &mesh.domain));
+            // A name is no address where none is resolved.
+            endpoints.retain(|found| resolution != Resolution::Static || is_address(&found.address));
+        } else if endpoints.is_empty() && resolution != Resolution::Static {
             endpoints.push(by_name(document, entry, host));
         }
         Service {
@@ -30,7 +41,7 @@ pub(crate) fn services(document: &Document, entry: &ServiceEntry, mesh: &Mesh) -
             host: host.clone(),
             hosts: vec![host.clone()],
             ports: entry.ports.iter().map(|port| port.port.clone()).collect(),
-            resolution: if entry.selector.is_some() { Resolution::Static } else { resolution },
+            resolution,
             virtual_ip: entry.addresses.iter().find_map(|address| address.text.parse().ok()),
             endpoints: Arc::new(endpoints.into_iter().map(|e| (e.id.clone(), Arc::new(e))).collect()),
             sources: vec![document.key()],
@@ -48,23 +59,38 @@ fn ports(entry: &ServiceEntry, given: &BTreeMap<Arc<str>, u16>) -> BTreeMap<Arc<
     entry.ports.iter().map(|port| (port.port.name.clone(), number(port))).collect()
 }
 
-fn endpoint(document: &Document, entry: &ServiceEntry, index: usize, given: &EntryEndpoint) -> Endpoint {
+/// An endpoint of a document: one of several, or the document itself.
+fn endpoint(
+    document: &Document,
+    entry: &ServiceEntry,
+    index: Option<usize>,
+    given: &EntryEndpoint,
+    domain: &str,
+) -> Endpoint {
     let mut parts = given.locality.splitn(3, '/').map(Arc::<str>::from);
     let mut part = || parts.next().unwrap_or_default();
     Endpoint {
-        id: format!("{}/{index}", document.key()).into(),
+        id: index.map_or_else(|| document.key(), |index| format!("{}/{index}", document.key()).into()),
         address: given.address.text.clone(),
         ports: ports(entry, &given.ports),
         weight: given.weight,
         health: Health::Healthy,
         locality: Locality { region: part(), zone: part(), subzone: part() },
         labels: given.labels.clone(),
-        identity: "".into(),
+        identity: match &*given.service_account {
+            "" => "".into(),
+            account => format!("spiffe://{domain}/ns/{}/sa/{account}", document.namespace).into(),
+        },
         workload: "".into(),
         cluster: "".into(),
+        network: given.network.clone(),
         mtls: false,
         stale: false,
     }
+}
+
+fn is_address(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok() || address.starts_with('/') || address.starts_with("unix://")
 }
 
 fn by_name(document: &Document, entry: &ServiceEntry, host: &Arc<str>) -> Endpoint {
@@ -79,13 +105,14 @@ fn by_name(document: &Document, entry: &ServiceEntry, host: &Arc<str>) -> Endpoi
         identity: "".into(),
         workload: "".into(),
         cluster: "".into(),
+        network: "".into(),
         mtls: false,
         stale: false,
     }
 }
 
 /// Registered endpoints of the document's namespace that have the labels.
-fn selected(
+fn registered(
     document: &Document,
     entry: &ServiceEntry,
     selector: &BTreeMap<Arc<str>, Arc<str>>,
@@ -97,4 +124,21 @@ fn selected(
     };
     let found = near.flat_map(|service| service.endpoints.values().filter(fits));
     found.map(|found| Endpoint { ports: ports(entry, &found.ports), ..(**found).clone() }).collect()
+}
+
+/// Workload entries of the document's namespace that have the labels.
+fn workloads(
+    document: &Document,
+    entry: &ServiceEntry,
+    selector: &BTreeMap<Arc<str>, Arc<str>>,
+    documents: &DocumentSet,
+    domain: &str,
+) -> Vec<Endpoint> {
+    let near = documents.workload_entries().filter(|(of, _)| of.namespace == document.namespace);
+    let fits = |(_, given): &(&Arc<Document>, &EntryEndpoint)| given.has(selector);
+    let found = |(of, given): (&Arc<Document>, &EntryEndpoint)| Endpoint {
+        workload: of.name.clone(),
+        ..endpoint(of, entry, None, given, domain)
+    };
+    near.filter(fits).map(found).collect()
 }

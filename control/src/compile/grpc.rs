@@ -143,7 +143,10 @@ pub(crate) fn shaped(mut made: Made) -> Option<Made> {
         made.endpoints = Some(usable(endpoints, weighted));
         return Some(made);
     }
-    let (Discovery::Dns(inline) | Discovery::Static(inline)) = &made.cluster.discovery else { return None };
+    let inline = match &made.cluster.discovery {
+        Discovery::Dns(inline) | Discovery::DnsFirst(inline) | Discovery::Static(inline) => inline,
+        Discovery::Eds => return None,
+    };
     let all: Vec<&Endpoint> = inline.localities.iter().flat_map(|of| &of.endpoints).collect();
     let is_name = |endpoint: &&&Endpoint| endpoint.address.parse::<IpAddr>().is_err();
     match (all.iter().filter(is_name).count(), all.len()) {

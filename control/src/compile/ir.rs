@@ -61,6 +61,8 @@ pub(crate) enum Discovery {
     Eds,
     /// Names, resolved by the proxy.
     Dns(Endpoints),
+    /// One name, resolved by the proxy, whose first address is used.
+    DnsFirst(Endpoints),
     /// Fixed addresses.
     Static(Endpoints),
 }

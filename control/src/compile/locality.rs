@@ -22,6 +22,7 @@ const REGION: &str = "topology.kubernetes.io/region";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const SUBZONE: &str = "topology.istio.io/subzone";
 const CLUSTER: &str = "topology.istio.io/cluster";
+const NETWORK: &str = "topology.istio.io/network";
 
 /// Where a proxy is, as far as it matters to a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +158,12 @@ fn by_labels(labels: &[PriorityLabel], vantage: &Vantage, endpoint: &model::Endp
         let wanted = label.value.as_ref().or_else(|| vantage.labels.get(&label.key));
         let given = endpoint.labels.get(&label.key).cloned();
         let given = given.or_else(|| place(&label.key, &endpoint.locality)).or_else(|| {
-            (&*label.key == CLUSTER && !endpoint.cluster.is_empty()).then(|| endpoint.cluster.clone())
+            let part = match &*label.key {
+                CLUSTER => &endpoint.cluster,
+                NETWORK => &endpoint.network,
+                _ => return None,
+            };
+            (!part.is_empty()).then(|| part.clone())
         });
         wanted == given.as_ref()
     };

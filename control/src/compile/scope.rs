@@ -21,7 +21,7 @@ use super::{
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
-    documents::{Document, Gateway, LoadBalancer, Server, hosts::host_matches},
+    documents::{Document, Gateway, HealthCheck, LoadBalancer, Server, WorkloadGroup, hosts::host_matches},
     model::{Health, Locality, Port, Protocol, Service},
     resource::{Asked, Kind, Resource, ResourceSet},
 };
@@ -163,12 +163,13 @@ impl Scope<'_> {
         if self.set.find(Kind::Cluster, &name).is_some() {
             name = format!("inbound|{number}|{}|{host}", inbound.bind).into();
         }
+        let check = self.probe();
         let app = Endpoint {
             address: inbound.app.ip().to_string().into(),
             port: inbound.app.port(),
             weight: 1,
             health: Health::Healthy,
-            check_port: None,
+            check_port: check.and_then(|check| check.port),
             workload: "".into(),
         };
         let alone =
@@ -186,8 +187,8 @@ impl Scope<'_> {
             locality_weighted: false,
             warmup: None,
             outlier: None,
-            check: None,
-            health_percent_min: None,
+            check: check.cloned(),
+            health_percent_min: check.map(|_| 0),
             retry_budget: None,
             http,
             tcp: Default::default(),
@@ -201,6 +202,15 @@ impl Scope<'_> {
         let name = format!("inbound|{}", inbound.bind).into();
         let listener = Listener::plain(name, inbound.bind, Direction::Inbound, serves);
         self.listener(listener, Vec::new());
+    }
+
+    /// How the workload is checked: as the group of its name says.
+    fn probe(&self) -> Option<&HealthCheck> {
+        let mut groups = self.world.documents.workload_groups();
+        let own = |(document, _): &(&Arc<Document>, &WorkloadGroup)| {
+            *document.namespace == *self.node.namespace && *document.name == *self.node.workload
+        };
+        groups.find(own).and_then(|(_, group)| group.probe.as_ref())
     }
 
     fn gateways(&mut self) {

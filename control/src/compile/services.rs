@@ -197,7 +197,7 @@ pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> 
     let registered = Hosts::of_mesh(mesh);
     let mut taken = BTreeSet::new();
     for (document, entry) in entries {
-        for service in entries::services(document, entry, mesh) {
+        for service in entries::services(document, entry, mesh, documents) {
             let known = registered.find(&service.host, &service.key.namespace).is_some();
             if known || !taken.insert(service.host.clone()) {
                 continue;

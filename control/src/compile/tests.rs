@@ -37,6 +37,7 @@ fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Serv
             workload: format!("{name}-{version}").into(),
             cluster: "dc1".into(),
             mtls: false,
+            network: "".into(),
             stale: false,
         };
         (id, Arc::new(endpoint))

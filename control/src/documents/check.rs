@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Destination, Document, DocumentSet, HttpAction, Located, MESH_GATEWAY, Problem, ServiceEntry, Severity,
-    VirtualService,
+    Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, HttpAction, Located, MESH_GATEWAY,
+    Problem, ServiceEntry, Severity, VirtualService,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
@@ -29,6 +29,9 @@ pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
     let mut claimed = BTreeMap::new();
     for (document, entry) in documents.service_entries() {
         view.check_entry(document, entry, &mut claimed, &mut problems);
+    }
+    for (document, workload) in documents.workload_entries() {
+        check_workload(document, workload, documents, &mut problems);
     }
     let mut claimed = BTreeMap::new();
     for (document, service) in documents.virtual_services() {
@@ -216,6 +219,33 @@ impl<'a> View<'a> {
 
     fn known(&self, host: &str, namespace: &str) -> bool {
         self.hosts.find(host, namespace).is_some() || self.entries.contains(host)
+    }
+}
+
+/// A workload entry with a name for an address serves only where names are resolved.
+fn check_workload(
+    document: &Document,
+    workload: &EntryEndpoint,
+    documents: &DocumentSet,
+    problems: &mut Vec<Problem>,
+) {
+    if workload.is_address() {
+        return;
+    }
+    let takes_addresses = |(of, entry): &(&Arc<Document>, &ServiceEntry)| {
+        let resolves = matches!(entry.resolution, EntryResolution::Dns | EntryResolution::DnsRoundRobin);
+        of.namespace == document.namespace
+            && !resolves
+            && entry.selector.as_ref().is_some_and(|labels| workload.has(labels))
+    };
+    for (of, _) in documents.service_entries().filter(takes_addresses) {
+        let message = format!("{:?} is a name, and {} takes addresses", workload.address.text, of.key());
+        problems.push(warning(
+            document,
+            &workload.address,
+            message,
+            "give an IP address, or resolve it by DNS",
+        ));
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     DocumentSpec, destination_rule, gateway, health_check,
     problem::Report,
     reader::{At, Located, nearest},
-    service_entry, virtual_service,
+    service_entry, virtual_service, workload_group,
 };
 
 /// One kind.
@@ -29,7 +29,7 @@ const WEFT: &str = "weft.dev";
 
 const GROUPS: [Group; 2] = [(ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]), (WEFT, &["v1"])];
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 7] = [
     Kind {
         group: ISTIO_NETWORKING,
         name: "VirtualService",
@@ -49,6 +49,18 @@ const KINDS: [Kind; 5] = [
         name: "ServiceEntry",
         key: "ServiceEntry",
         read: |at, report| service_entry::read(at, report).map(DocumentSpec::ServiceEntry),
+    },
+    Kind {
+        group: ISTIO_NETWORKING,
+        name: "WorkloadEntry",
+        key: "WorkloadEntry",
+        read: |at, report| workload_group::read_entry(at, report).map(DocumentSpec::WorkloadEntry),
+    },
+    Kind {
+        group: ISTIO_NETWORKING,
+        name: "WorkloadGroup",
+        key: "WorkloadGroup",
+        read: |at, report| workload_group::read_group(at, report).map(DocumentSpec::WorkloadGroup),
     },
     Kind {
         group: ISTIO_NETWORKING,

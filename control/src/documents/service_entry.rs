@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     problem::Report,
-    reader::{At, Located},
+    reader::{At, Located, Object},
     values,
 };
 use crate::model::{Port, Protocol};
@@ -44,8 +44,10 @@ pub enum EntryResolution {
     None,
     /// The endpoints given.
     Static,
-    /// By name.
+    /// By name; every address that it has.
     Dns,
+    /// By name; the first address that it has when a connection is made.
+    DnsRoundRobin,
 }
 
 /// One endpoint of a service entry.
@@ -61,6 +63,22 @@ pub struct EntryEndpoint {
     pub locality: Arc<str>,
     /// Share; at least 1.
     pub weight: u32,
+    /// Network that its address belongs to; empty is the common one.
+    pub network: Arc<str>,
+    /// Service account of the workload; empty when none.
+    pub service_account: Arc<str>,
+}
+
+impl EntryEndpoint {
+    /// Whether its address is one, not a name.
+    pub fn is_address(&self) -> bool {
+        is_address(&self.address.text)
+    }
+
+    /// Whether it has all of some labels.
+    pub fn has(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
 }
 
 pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
@@ -100,8 +118,13 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
         "NONE" => Some(EntryResolution::None),
         "STATIC" => Some(EntryResolution::Static),
         "DNS" => Some(EntryResolution::Dns),
+        "DNS_ROUND_ROBIN" => Some(EntryResolution::DnsRoundRobin),
         other => {
-            at.fail(report, format!("resolution {other:?} is not supported"), "NONE, STATIC or DNS");
+            at.fail(
+                report,
+                format!("resolution {other:?} is not supported"),
+                "NONE, STATIC, DNS or DNS_ROUND_ROBIN",
+            );
             None
         }
     });
@@ -116,6 +139,10 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
     });
     if selector.is_some() && !items.is_empty() {
         items[0].fail(report, "workloadSelector is given too", "keep one of endpoints and workloadSelector");
+    }
+    if resolution == EntryResolution::DnsRoundRobin && (items.len() > 1 || selector.is_some()) {
+        let message = "DNS_ROUND_ROBIN takes one endpoint, or the host itself";
+        items.get(1).unwrap_or(spec).fail(report, message, "use DNS");
     }
     if resolution == EntryResolution::None && !items.is_empty() {
         items[0].fail(report, "endpoints need resolution STATIC or DNS", "set spec.resolution");
@@ -178,17 +205,37 @@ fn known_protocol(text: &str) -> Option<Protocol> {
     }
 }
 
-fn endpoint(at: &At<'_>, resolution: EntryResolution, report: &mut Report) -> Option<EntryEndpoint> {
+/// An endpoint, or a `WorkloadEntry`, which is one.
+pub(super) fn endpoint(
+    at: &At<'_>,
+    resolution: EntryResolution,
+    report: &mut Report,
+) -> Option<EntryEndpoint> {
     let mut object = at.object(report)?;
     let address_at = object.required("address", report);
     let address = address_at.as_ref().and_then(|at| at.located(report));
-    if let (Some(at), Some(address)) = (&address_at, &address) {
-        let ip = address.text.parse::<std::net::IpAddr>().is_ok();
-        let unix = address.text.starts_with("unix:///");
-        if resolution == EntryResolution::Static && !ip && !unix {
-            at.fail(report, format!("{:?} is no IP address", address.text), "or set spec.resolution: DNS");
-        }
+    if let (Some(at), Some(address), EntryResolution::Static) = (&address_at, &address, resolution)
+        && !is_address(&address.text)
+    {
+        at.fail(report, format!("{:?} is no IP address", address.text), "or set spec.resolution: DNS");
     }
+    let found = rest(&mut object, address, report);
+    object.finish(report);
+    found
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok() || text.starts_with("unix:///")
+}
+
+/// The template of a `WorkloadGroup`: an endpoint without an address.
+pub(super) fn template(at: &At<'_>, report: &mut Report) {
+    let Some(mut object) = at.object(report) else { return };
+    rest(&mut object, None, report);
+    object.finish(report);
+}
+
+fn rest(object: &mut Object<'_>, address: Option<Located>, report: &mut Report) -> Option<EntryEndpoint> {
     let mut ports = BTreeMap::new();
     if let Some(at) = object.field("ports", report) {
         for (key, value) in at.entries(report) {
@@ -200,8 +247,17 @@ fn endpoint(at: &At<'_>, resolution: EntryResolution, report: &mut Report) -> Op
     let labels = object.field("labels", report).map(|at| at.labels(report)).unwrap_or_default();
     let locality = object.field("locality", report).and_then(|at| at.text(report)).unwrap_or_default();
     let weight = object.field("weight", report).and_then(|at| at.integer(report, 0, 1_000_000)).unwrap_or(1);
-    object.field("serviceAccount", report).and_then(|at| at.text(report));
-    object.unsupported(&["network"], report);
-    object.finish(report);
-    Some(EntryEndpoint { address: address?, ports, labels, locality, weight: weight.max(1) })
+    let mut text = |name, report: &mut Report| {
+        object.field(name, report).and_then(|at| at.text(report)).unwrap_or_default()
+    };
+    let (network, service_account) = (text("network", report), text("serviceAccount", report));
+    Some(EntryEndpoint {
+        address: address?,
+        ports,
+        labels,
+        locality,
+        weight: weight.max(1),
+        network,
+        service_account,
+    })
 }

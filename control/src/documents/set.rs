@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    DestinationRule, Document, DocumentSpec, Gateway, HealthCheckPolicy, ServiceEntry, VirtualService,
+    DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy, ServiceEntry,
+    VirtualService, WorkloadGroup,
 };
 
 /// Documents by key and by age.
@@ -92,6 +93,22 @@ impl DocumentSet {
     pub fn health_check_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &HealthCheckPolicy)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::HealthCheckPolicy(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Workloads that no platform registers, the oldest first.
+    pub fn workload_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &EntryEndpoint)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::WorkloadEntry(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// What workloads have alike, the oldest first.
+    pub fn workload_groups(&self) -> impl Iterator<Item = (&Arc<Document>, &WorkloadGroup)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::WorkloadGroup(spec) => Some((document, spec)),
             _ => None,
         })
     }

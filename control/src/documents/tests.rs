@@ -34,7 +34,7 @@ fn what_is_no_document_is_refused() {
     check_text(
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
-         DestinationRule, ServiceEntry, Gateway; weft.dev/v1 HealthCheckPolicy are)",
+         DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Gateway; weft.dev/v1 HealthCheckPolicy are)",
     );
     check_text(
         "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",
@@ -408,5 +408,27 @@ fn policies_of_health_checks_are_checked() {
     check(
         "  - {tcpSocket: {}, healthyThreshold: 0}",
         "f.yaml:7:39: error: spec.checks[0].healthyThreshold: 0 is out of range (1 to 2147483647 are allowed)",
+    );
+}
+
+#[test]
+fn workloads_are_checked() {
+    check_place("WorkloadEntry", "  labels: {a: b}", "f.yaml:5:3: error: spec.address: is missing");
+    check_place(
+        "WorkloadGroup",
+        "  probe: {tcpSocket: {port: 80}}",
+        "f.yaml:5:3: error: spec.template: is missing",
+    );
+    check_place(
+        "WorkloadGroup",
+        "  template: {}\n  probe: {exec: {command: [a]}}",
+        "f.yaml:6:17: error: spec.probe.exec: proxies run no commands (use httpGet, tcpSocket or grpc)",
+    );
+    let several = "  hosts: [a.test]\n  resolution: DNS_ROUND_ROBIN\n  ports: [{number: 80, name: http}]\n  \
+                   endpoints: [{address: b.test}, {address: c.test}]";
+    check_place(
+        "ServiceEntry",
+        several,
+        "f.yaml:8:34: error: spec.endpoints[1]: DNS_ROUND_ROBIN takes one endpoint, or the host itself (use DNS)",
     );
 }

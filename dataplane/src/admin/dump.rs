@@ -103,7 +103,7 @@ fn cluster(of: &Cluster) -> Value {
     let discovery = match &of.discovery {
         Discovery::Eds(name) => json!({ "eds": &**name }),
         Discovery::Static(set) => json!({ "static": endpoints(set, None) }),
-        Discovery::Dns { endpoints: set, refresh } => {
+        Discovery::Dns { endpoints: set, refresh, .. } => {
             json!({ "dns": endpoints(set, None), "refresh": format!("{refresh:?}") })
         }
     };

@@ -67,18 +67,18 @@ pub async fn run(
         due.retain(|name, _| current.clusters.contains_key(name));
         let mut stale = Vec::new();
         for (name, cluster) in &current.clusters {
-            let Discovery::Dns { endpoints, refresh } = &cluster.discovery else { continue };
+            let Discovery::Dns { endpoints, refresh, first } = &cluster.discovery else { continue };
             let fresh = due.get(name).is_some_and(|(of, at)| Arc::ptr_eq(of, endpoints) && *at > now);
             if !fresh {
                 due.insert(name.clone(), (endpoints.clone(), now + (*refresh).max(TICK)));
-                stale.push((cluster.clone(), endpoints.clone()));
+                stale.push((cluster.clone(), endpoints.clone(), *first));
             }
         }
         if stale.is_empty() {
             continue;
         }
         let found: Vec<_> = futures::stream::iter(stale)
-            .map(|(cluster, endpoints)| resolve(cluster, endpoints))
+            .map(|(cluster, endpoints, first)| resolve(cluster, endpoints, first))
             .buffer_unordered(LOOKUPS_MAX)
             .filter_map(std::future::ready)
             .collect()
@@ -109,7 +109,7 @@ fn same_endpoints(a: &EndpointSet, b: &EndpointSet) -> bool {
 }
 
 /// Resolves every name of a set; none when any lookup fails, so that the last answer stays.
-async fn resolve(cluster: Arc<Cluster>, of: Arc<EndpointSet>) -> Option<(Arc<str>, Answer)> {
+async fn resolve(cluster: Arc<Cluster>, of: Arc<EndpointSet>, first: bool) -> Option<(Arc<str>, Answer)> {
     let mut localities = Vec::with_capacity(of.localities.len());
     for locality in &of.localities {
         let mut endpoints = Vec::with_capacity(locality.endpoints.len());
@@ -125,6 +125,9 @@ async fn resolve(cluster: Arc<Cluster>, of: Arc<EndpointSet>) -> Option<(Arc<str
                 return None;
             };
             let mut addresses: Vec<_> = addresses.collect();
+            if first {
+                addresses.truncate(1);
+            }
             addresses.sort_unstable();
             addresses.dedup();
             endpoints.extend(addresses.into_iter().map(|address| {

@@ -67,12 +67,14 @@ pub enum Discovery {
     Eds(Arc<str>),
     /// Within the cluster.
     Static(Arc<EndpointSet>),
-    /// Addresses are host names; resolved again every `refresh`. `STRICT_DNS` and `LOGICAL_DNS`.
+    /// Addresses are host names; resolved again every `refresh`.
     Dns {
         /// Endpoints whose addresses are names.
         endpoints: Arc<EndpointSet>,
         /// How often to resolve.
         refresh: Duration,
+        /// Whether only the first address of a name is used (`LOGICAL_DNS`).
+        first: bool,
     },
 }
 

@@ -82,7 +82,13 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
         }
         Discovery::Dns(inline) => {
             encoded.load_assignment = Some(endpoints(inline));
+            respect_ttl(&mut encoded);
             DiscoveryType::StrictDns
+        }
+        Discovery::DnsFirst(inline) => {
+            encoded.load_assignment = Some(endpoints(inline));
+            respect_ttl(&mut encoded);
+            DiscoveryType::LogicalDns
         }
         Discovery::Static(inline) => {
             encoded.load_assignment = Some(endpoints(inline));
@@ -91,6 +97,12 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
     };
     encoded.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     encoded
+}
+
+/// Names are resolved again as their records say.
+#[expect(deprecated, reason = "what takes its place is an extension that only the newest proxies know")]
+fn respect_ttl(cluster: &mut Encoded) {
+    cluster.respect_dns_ttl = true;
 }
 
 fn lb_policy(balancer: &LoadBalancer) -> LbPolicy {

@@ -186,7 +186,7 @@ pub(crate) fn cluster(shaped: &ir::Cluster) -> Encoded {
                 Some(EdsClusterConfig { eds_config: ads(), service_name: String::new() });
             DiscoveryType::Eds
         }
-        Discovery::Dns(_) | Discovery::Static(_) => {
+        Discovery::Dns(_) | Discovery::DnsFirst(_) | Discovery::Static(_) => {
             encoded.load_assignment = whole.load_assignment;
             DiscoveryType::LogicalDns
         }

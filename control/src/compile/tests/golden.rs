@@ -46,6 +46,8 @@ struct NodeInput {
     namespace: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    workload: String,
     outbound_http: Option<String>,
     #[serde(default)]
     on_demand: bool,
@@ -134,6 +136,7 @@ fn node(input: &NodeInput) -> NodeMetadata {
         role: if input.gateway { Role::Gateway } else { Role::Sidecar },
         namespace: input.namespace.clone(),
         labels: input.labels.clone(),
+        workload: input.workload.clone(),
         upstreams: input.upstreams.iter().map(upstream).collect(),
         inbound: input.inbound.iter().map(inbound).collect(),
         outbound_http: input.outbound_http.as_ref().map(|bind| bind.parse().unwrap()),

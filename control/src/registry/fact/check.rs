@@ -162,6 +162,7 @@ fn endpoint(speaker: &Speaker, found: wire::Endpoint) -> Result<EndpointFact, Ba
         identity: found.identity.as_str().into(),
         workload: found.workload.as_str().into(),
         cluster: speaker.cluster.clone(),
+        network: found.network.as_str().into(),
         mtls,
         stale: false,
     };

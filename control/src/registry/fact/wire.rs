@@ -24,7 +24,7 @@ impl ServiceFact {
         });
         let resolution = match self.resolution {
             Resolution::Static => wire::service::Resolution::Static,
-            Resolution::Dns => wire::service::Resolution::Dns,
+            Resolution::Dns | Resolution::DnsFirst => wire::service::Resolution::Dns,
         };
         let service = wire::Service {
             key: Some(wire_key(&self.key)),

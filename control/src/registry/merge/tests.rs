@@ -31,6 +31,7 @@ fn endpoint(source: &str, id: &str, service: &str, port_name: &str) -> Object {
         workload: "".into(),
         cluster: "".into(),
         mtls: false,
+        network: "".into(),
         stale: false,
     };
     let service = ServiceKey::new("default", service);

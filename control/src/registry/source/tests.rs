@@ -41,6 +41,7 @@ fn endpoint(number: usize) -> Object {
         workload: "".into(),
         cluster: "dc1".into(),
         mtls: false,
+        network: "".into(),
         stale: false,
     };
     Object::Endpoint(EndpointFact { service: key(), endpoint: Arc::new(endpoint), network: "".into() })

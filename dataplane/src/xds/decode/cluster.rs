@@ -132,6 +132,7 @@ fn discovery(raw: &mut RawCluster, name: &Arc<str>) -> Result<Discovery, Refusal
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => Ok(Discovery::Dns {
             endpoints: Arc::new(endpoints.unwrap_or_default()),
             refresh: refresh.unwrap_or(DNS_REFRESH).max(DNS_REFRESH_MIN),
+            first: kind == DiscoveryType::LogicalDns,
         }),
         DiscoveryType::OriginalDst => {
             Err(Refusal::new("type", "ORIGINAL_DST is not supported by this proxy"))
