@@ -29,6 +29,9 @@ pub enum Kind {
     /// HealthCheckPolicy documents.
     #[value(aliases = ["healthcheckpolicy", "hcp"])]
     Healthcheckpolicies,
+    /// Sidecar documents.
+    #[value(aliases = ["sidecar"])]
+    Sidecars,
     /// Services of the registry, merged over all sources.
     #[value(aliases = ["service", "svc"])]
     Services,
@@ -55,6 +58,7 @@ impl Kind {
             Kind::Workloadentries => Some("WorkloadEntry"),
             Kind::Workloadgroups => Some("WorkloadGroup"),
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
+            Kind::Sidecars => Some("Sidecar"),
             Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
         }
     }

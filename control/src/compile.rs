@@ -16,7 +16,7 @@
 //! proxy that has the service asks, and shared by all proxies there: an endpoint change then costs as many compiled
 //! services as there are such places. Other services are the same allocation for every proxy.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use weft_proto::node::NodeMetadata;
 
@@ -26,12 +26,16 @@ mod encode;
 mod entries;
 mod grpc;
 mod ir;
+mod lens;
 mod locality;
 mod lookup;
+mod perspective;
 mod routes;
+mod rules;
 mod scope;
 mod scopes;
 mod services;
+mod sight;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -39,9 +43,13 @@ mod tests;
 pub use tables::OUTBOUND_HTTP;
 
 use by_host::ByHost;
-use scopes::Scopes;
-use services::{Compiled, Services, Viewer};
-use tables::{Same, Tables};
+use lens::Lens;
+use perspective::Perspectives;
+use rules::Rules;
+use scopes::{Exchanged, Scopes};
+use services::{Compiled, Services};
+use sight::Sight;
+use tables::{Same, Source, Tables};
 
 use crate::{
     access_log::MeshLogs,
@@ -69,12 +77,15 @@ pub struct World {
     services: Services,
     documents: Arc<DocumentSet>,
     hosts: Arc<Hosts>,
-    /// Destination rules by host, the oldest first.
-    rules: Arc<ByHost<Vec<Arc<Document>>>>,
+    rules: Arc<Rules>,
     /// Policies of health checks by host.
     checks: Arc<ByHost<Arc<Document>>>,
+    locality: Arc<LocalityLb>,
+    /// As a stranger sees them, to whom only what is exported everywhere counts;
     compiled: BTreeMap<ServiceKey, Arc<Compiled>>,
     tables: Arc<Tables>,
+    /// and what others see otherwise.
+    perspectives: Perspectives,
     scopes: Scopes,
     recompiled: Recompiled,
 }
@@ -114,10 +125,11 @@ impl Compiler {
             same_shape && same_hashing && same(documents.virtual_services(), before.virtual_services());
         let same_rest = same(documents.service_entries(), before.service_entries())
             && same(documents.gateways(), before.gateways())
-            && same(documents.workload_groups(), before.workload_groups());
+            && same(documents.workload_groups(), before.workload_groups())
+            && same(documents.sidecars(), before.sidecars());
         let rules = match same_rules {
             true => previous.rules.clone(),
-            false => Arc::new(services::rules(&documents, &hosts)),
+            false => Arc::new(Rules::new(&documents, &hosts)),
         };
         let same_checks =
             same_shape && same(documents.health_check_policies(), before.health_check_policies());
@@ -132,8 +144,7 @@ impl Compiler {
             let now = match before {
                 Some(before) if same_rules && same_checks && before.is_of(service) => before.clone(),
                 _ => {
-                    let rules = rules.of(&service.host).into_iter().flatten();
-                    let documents = rules.chain(checks.of(&service.host)).cloned().collect();
+                    let documents = services::documents(service, STRANGER, &rules, &checks);
                     services::compile(service, documents, &self.locality, before)
                 }
             };
@@ -147,15 +158,35 @@ impl Compiler {
             true => previous.tables.clone(),
             false => {
                 let same = Same { shape: same_shape, hashing: same_hashing };
-                let tables = Tables::new(&services, &documents, &hosts, &rules, &previous.tables, same);
+                let lens = Lens::default();
+                let source = Source {
+                    services: &services,
+                    documents: &documents,
+                    hosts: &hosts,
+                    destination_rules: &rules,
+                    lens: &lens,
+                };
+                let tables = Tables::new(source, &previous.tables, same);
                 recompiled.tables = tables.recompiled;
                 Arc::new(tables)
             }
         };
         // With the same names everywhere, scopes differ in the contents of single resources alone.
-        let same_names = same_rules && same_routes && same_rest;
-        let exchanged = same_names.then(|| services::exchanged(&changes)).flatten();
-        let scopes = Scopes::following(&previous.scopes, exchanged.as_deref());
+        let same_names = same_rules && same_checks && same_routes && same_rest;
+        let common = same_names.then(|| services::exchanged(&changes)).flatten();
+        let used = previous.scopes.lenses();
+        let (perspectives, exchanged) = match common {
+            Some(common) => {
+                let (perspectives, by_lens) =
+                    Perspectives::following(&previous.perspectives, &used, &services, &common);
+                (perspectives, Some(Exchanged { common, by_lens }))
+            }
+            None => {
+                let special = perspective::special(&documents, &rules);
+                (Perspectives::anew(&previous.perspectives, &used, special), None)
+            }
+        };
+        let scopes = Scopes::following(&previous.scopes, exchanged.as_ref());
         let revision = previous.revision + 1;
         let domain = mesh.domain.clone();
         self.world = Arc::new(World {
@@ -167,14 +198,19 @@ impl Compiler {
             hosts,
             rules,
             checks,
+            locality: self.locality.clone(),
             compiled,
             tables,
+            perspectives,
             scopes,
             recompiled,
         });
         self.world.clone()
     }
 }
+
+/// The namespace of a client of which nothing is known; no document can name it.
+const STRANGER: &str = "";
 
 /// Whether any destination rule picks by hash.
 fn hashes(documents: &DocumentSet) -> bool {
@@ -198,7 +234,11 @@ impl World {
 
     /// What a proxy receives, and what it names beyond. Proxies that are equal in both share one set.
     pub fn resources_asked(&self, node: &NodeMetadata, asked: &Asked) -> Arc<ResourceSet> {
-        self.scopes.find_or_compile(node, asked, || scope::resources(self, node, asked))
+        self.scopes.find_or_compile(node, asked, || {
+            let sight = Sight::new(self, Lens::of(&self.documents, node));
+            let lens = sight.perspective().map(|of| of.lens.key());
+            (lens, scope::resources(sight, node, asked))
+        })
     }
 
     /// The document that an operator's key means, if it is a part of this world.
@@ -211,23 +251,9 @@ impl World {
         Recompiled { scopes: self.scopes.recompiled(), ..self.recompiled }
     }
 
-    /// Adds a cluster by its name, `outbound|PORT|SUBSET|HOST`; nothing where it does not exist.
-    fn insert_cluster(&self, name: &Arc<str>, viewer: Viewer<'_>, set: &mut ResourceSet) {
-        let Some(seen) = self.compiled_of(name).map(|compiled| compiled.seen_by(viewer)) else { return };
-        for (kind, resource) in seen.iter() {
-            if resource.name == *name {
-                set.insert(kind, resource.clone());
-            }
-        }
-    }
-
-    /// The service that a cluster's name ends in.
-    fn compiled_of(&self, cluster: &str) -> Option<&Arc<Compiled>> {
-        let host = cluster.rsplit('|').next().unwrap_or_default();
-        self.hosts.find(host, "").and_then(|key| self.compiled.get(key))
-    }
-
-    fn tcp_idle_timeout(&self, key: &ServiceKey) -> Option<Duration> {
-        self.compiled.get(key)?.tcp_idle_timeout
+    /// What the tables of a lens are compiled from.
+    fn table_source<'a>(&'a self, lens: &'a Lens) -> Source<'a> {
+        let Self { services, documents, hosts, rules: destination_rules, .. } = self;
+        Source { services, documents, hosts, destination_rules, lens }
     }
 }

@@ -11,7 +11,9 @@
 //! | claimed twice | what becomes of it |
 //! | --- | --- |
 //! | host of VirtualServices, on one gateway or on `mesh` | the oldest routes it whole; the others do nothing there |
-//! | host of DestinationRules | they are merged: subsets by name, each part of the policy, the oldest first |
+//! | host of DestinationRules, in one namespace | they are merged: subsets by name, each part of the policy, the oldest first |
+//! | host of DestinationRules, in several | the client's namespace decides, else the service's, else the root namespace |
+//! | workloads of Sidecars | one that selects them, else that of their namespace, else that of the root namespace; the oldest |
 //! | host of HealthCheckPolicies | the oldest |
 //! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
@@ -21,6 +23,7 @@ mod check;
 mod destination_rule;
 mod duration;
 pub mod edit;
+mod export;
 mod gateway;
 mod health_check;
 pub mod hosts;
@@ -32,6 +35,7 @@ mod problem;
 mod reader;
 mod service_entry;
 mod set;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 mod traffic_policy;
@@ -53,6 +57,7 @@ pub use problem::{Problem, Severity};
 pub use reader::Located;
 pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
 pub use set::DocumentSet;
+pub use sidecar::{Egress, EgressHost, FromNamespace, OutboundMode, Sidecar};
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, PathMatch, StringMatch};
@@ -62,8 +67,12 @@ pub use virtual_service::{
 };
 pub use workload_group::WorkloadGroup;
 
+use crate::model::ExportTo;
 use problem::Report;
 use reader::At;
+
+/// The namespace whose documents are the mesh's defaults: Istio's.
+pub const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Longest text that is parsed at once.
 const TEXT_BYTES_MAX: usize = 8 << 20;
@@ -107,12 +116,33 @@ pub enum DocumentSpec {
     WorkloadEntry(EntryEndpoint),
     /// What workloads have alike.
     WorkloadGroup(WorkloadGroup),
+    /// What the proxies of some workloads know of.
+    Sidecar(Sidecar),
 }
 
 impl Document {
     /// `VirtualService/default/reviews`.
     pub fn key(&self) -> Arc<str> {
         key(self.kind, &self.namespace, &self.name)
+    }
+
+    /// Where it counts; none for kinds that do not say.
+    pub fn export_to(&self) -> Option<&ExportTo> {
+        match &self.spec {
+            DocumentSpec::VirtualService(spec) => Some(&spec.export_to),
+            DocumentSpec::DestinationRule(spec) => Some(&spec.export_to),
+            DocumentSpec::ServiceEntry(spec) => Some(&spec.export_to),
+            DocumentSpec::Gateway(_)
+            | DocumentSpec::Sidecar(_)
+            | DocumentSpec::HealthCheckPolicy(_)
+            | DocumentSpec::WorkloadEntry(_)
+            | DocumentSpec::WorkloadGroup(_) => None,
+        }
+    }
+
+    /// Whether it counts for clients of a namespace.
+    pub fn is_visible_in(&self, namespace: &str) -> bool {
+        self.export_to().is_none_or(|export| export.reaches(namespace, &self.namespace))
     }
 }
 

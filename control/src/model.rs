@@ -3,6 +3,10 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
+mod export;
+
+pub use export::ExportTo;
+
 /// (namespace, name).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
@@ -82,6 +86,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// How endpoints are found.
     pub resolution: Resolution,
+    /// Where it counts.
+    pub export_to: ExportTo,
     /// Stable virtual IP.
     pub virtual_ip: Option<Ipv4Addr>,
     /// Endpoints by id. `Arc`: an endpoint change shares all else.

@@ -56,10 +56,10 @@ fn document_kind(text: &str) -> Result<&'static str, String> {
     match <Kind as clap::ValueEnum>::from_str(text, true).map(Kind::document) {
         Ok(Some(kind)) if !kind.is_empty() => Ok(kind),
         Ok(_) => Err(format!(
-            "{text} cannot be deleted; only documents can: virtualservice, destinationrule, serviceentry, gateway"
+            "{text} cannot be deleted; only documents can: virtualservice, destinationrule, serviceentry, gateway, sidecar"
         )),
         Err(_) => Err(format!(
-            "{text:?} is no kind of document; virtualservice, destinationrule, serviceentry and gateway are"
+            "{text:?} is no kind of document; virtualservice, destinationrule, serviceentry, gateway and sidecar are"
         )),
     }
 }

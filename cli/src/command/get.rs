@@ -40,6 +40,7 @@ pub async fn run(args: GetArgs) -> Result<Exit, Failure> {
         Kind::Documents
         | Kind::Virtualservices
         | Kind::Destinationrules
+        | Kind::Sidecars
         | Kind::Serviceentries
         | Kind::Gateways
         | Kind::Workloadentries

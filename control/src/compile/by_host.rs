@@ -33,6 +33,12 @@ impl<T> ByHost<T> {
         self.exact.get(host).or_else(|| pattern().map(|(_, found)| found))
     }
 
+    /// All that is said of a host: by its name, then by patterns, the longest first.
+    pub(crate) fn all_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a T> {
+        let patterns = self.patterns.iter().filter(move |(pattern, _)| host_matches(pattern, host));
+        self.exact.get(host).into_iter().chain(patterns.map(|(_, found)| found))
+    }
+
     /// Every name and pattern, patterns last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
         let patterns = self.patterns.iter().map(|(pattern, found)| (pattern, found));

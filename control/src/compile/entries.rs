@@ -42,6 +42,7 @@ pub(crate) fn services(
             hosts: vec![host.clone()],
             ports: entry.ports.iter().map(|port| port.port.clone()).collect(),
             resolution,
+            export_to: entry.export_to.clone(),
             virtual_ip: entry.addresses.iter().find_map(|address| address.text.parse().ok()),
             endpoints: Arc::new(endpoints.into_iter().map(|e| (e.id.clone(), Arc::new(e))).collect()),
             sources: vec![document.key()],

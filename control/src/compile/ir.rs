@@ -198,12 +198,17 @@ impl RouteConfig {
 impl VirtualHost {
     /// Every cluster that it can send to.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
-        let forwards = self.routes.iter().filter_map(|route| match &route.action {
-            Action::Forward(forward) => Some(forward),
-            Action::Redirect(_) | Action::Direct { .. } => None,
-        });
-        forwards.flat_map(|forward| forward.clusters.iter().map(|weighted| &weighted.cluster))
+        clusters(&self.routes)
     }
+}
+
+/// Every cluster that some routes can send to.
+pub(crate) fn clusters(routes: &[Route]) -> impl Iterator<Item = &Arc<str>> {
+    let forwards = routes.iter().filter_map(|route| match &route.action {
+        Action::Forward(forward) => Some(forward),
+        Action::Redirect(_) | Action::Direct { .. } => None,
+    });
+    forwards.flat_map(|forward| forward.clusters.iter().map(|weighted| &weighted.cluster))
 }
 
 impl Forward {

@@ -6,31 +6,21 @@ use weft_proto::node::cluster_name;
 
 use super::{
     ir::Route,
-    services::Services,
-    tables::{self, OtherHost, Tables},
+    sight::Sight,
+    tables::{self, OtherHost},
 };
 use crate::{
-    documents::hosts::{Hosts, host_matches},
+    documents::hosts::host_matches,
     model::{Port, Protocol, Service},
 };
-
-/// Where names are looked up.
-#[derive(Clone, Copy)]
-pub(crate) struct Lookup<'a> {
-    pub(crate) tables: &'a Tables,
-    pub(crate) services: &'a Services,
-    pub(crate) hosts: &'a Hosts,
-    /// The client's.
-    pub(crate) namespace: &'a str,
-}
 
 /// Routes, and the keys of the documents that shape them.
 pub(crate) type Found = (Arc<[Route]>, Arc<[Arc<str>]>);
 
-impl<'a> Lookup<'a> {
+impl Sight<'_> {
     /// The routes of a gRPC client's target. Without a port a service's own gRPC port is meant, else its first that is
     /// HTTP, else its first.
-    pub(crate) fn target(self, host: &str, port: Option<u16>) -> Option<Found> {
+    pub(crate) fn target(&self, host: &str, port: Option<u16>) -> Option<Found> {
         let Some(service) = self.service(host) else { return self.other(host).map(OtherHost::found) };
         let of = |fits: fn(&Port) -> bool| service.ports.iter().find(|port| fits(port));
         let port = match port {
@@ -38,7 +28,8 @@ impl<'a> Lookup<'a> {
             None => of(|port| port.protocol == Protocol::Grpc)
                 .or_else(|| of(|port| port.protocol.is_http()))
                 .or_else(|| of(|_| true)),
-        }?;
+        }
+        .filter(|port| self.imports(service, port))?;
         Some(self.port(service, port).unwrap_or_else(|| {
             let cluster = cluster_name(port.number, "", &service.host).into();
             (Arc::new([tables::default_route(&cluster)]), Arc::new([]))
@@ -47,7 +38,7 @@ impl<'a> Lookup<'a> {
 
     /// The routes of a request's host, as the table that routes by host has them: a service's port, without one its first
     /// that is HTTP; else what virtual services say of the host.
-    pub(crate) fn authority(self, authority: &str) -> Option<Found> {
+    pub(crate) fn authority(&self, authority: &str) -> Option<Found> {
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
             None => (authority, None),
@@ -57,27 +48,19 @@ impl<'a> Lookup<'a> {
         let of_service = service.and_then(|service| self.port(service, service.ports.iter().find(fits)?));
         // A name takes every port, a pattern the port that it is written with.
         let named = || self.other(host).filter(|other| !other.canonical.starts_with('*'));
-        let pattern = || self.others().find(|other| host_matches(&other.canonical, authority));
+        let pattern = || self.others().iter().find(|other| host_matches(&other.canonical, authority));
         of_service.or_else(|| named().or_else(pattern).map(OtherHost::found))
     }
 
-    fn service(self, host: &str) -> Option<&'a Arc<Service>> {
-        self.hosts.find(host, self.namespace).and_then(|key| self.services.get(key))
-    }
-
-    fn port(self, service: &Service, port: &Port) -> Option<Found> {
-        let table = self.tables.of_port(&service.key, port.number)?;
+    fn port(&self, service: &Service, port: &Port) -> Option<Found> {
+        let table = self.table(&service.key, port.number).filter(|_| self.imports(service, port))?;
         Some((table.routes.clone(), table.resource.documents.clone()))
     }
 
     /// A host of virtual services: an exact name first, then the longest pattern.
-    fn other(self, host: &str) -> Option<&'a OtherHost> {
-        let canonical = self.hosts.canonical(host, self.namespace);
-        self.others().find(|other| host_matches(&other.canonical, &canonical))
-    }
-
-    fn others(self) -> impl Iterator<Item = &'a OtherHost> {
-        self.tables.others.iter()
+    fn other(&self, host: &str) -> Option<&OtherHost> {
+        let canonical = self.hosts().canonical(host, self.namespace());
+        self.others().iter().find(|other| host_matches(&other.canonical, &canonical))
     }
 }
 

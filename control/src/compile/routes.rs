@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use weft_proto::node::cluster_name;
 
 use super::{
-    by_host::ByHost,
     clusters,
     ir::{Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, Weighted},
+    rules::Rules,
     services::{self, Services},
 };
 use crate::documents::{
@@ -34,8 +34,10 @@ pub(crate) fn default_retry() -> Option<Retry> {
 pub(crate) struct View<'a> {
     pub(crate) hosts: &'a Hosts,
     pub(crate) services: &'a Services,
-    /// Destination rules by host.
-    pub(crate) rules: &'a ByHost<Vec<Arc<Document>>>,
+    /// Destination rules.
+    pub(crate) rules: &'a Rules,
+    /// The namespace of the client.
+    pub(crate) client: &'a str,
     /// `mesh`, or `namespace/name` of a gateway.
     pub(crate) gateway: &'a str,
     /// The port that the client uses.
@@ -110,13 +112,16 @@ impl View<'_> {
     /// the route.
     fn hash_key(&self, document: &Document, destination: &Destination) -> Option<HashKey> {
         let host = self.hosts.canonical(&destination.host.text, &document.namespace);
+        let key = self.hosts.find(&destination.host.text, &document.namespace);
+        let home = key.map(|key| &*key.namespace).unwrap_or_default();
         let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
-        self.hash_key_of(&host, subset, self.port_of(document, destination))
+        self.hash_key_of(&host, home, subset, self.port_of(document, destination))
     }
 
-    /// What requests to a port of a host are hashed by.
-    pub(crate) fn hash_key_of(&self, host: &str, subset: &str, port: u16) -> Option<HashKey> {
-        let rules: Vec<_> = services::destination_rules(self.rules.of(host)?).collect();
+    /// What requests to a port of a host of namespace `home` are hashed by.
+    pub(crate) fn hash_key_of(&self, host: &str, home: &str, subset: &str, port: u16) -> Option<HashKey> {
+        let rules = self.rules.of(host, home, self.client);
+        let rules: Vec<_> = services::destination_rules(&rules).collect();
         clusters::hash_key(&rules, subset, port)
     }
 

@@ -10,14 +10,14 @@ use prost::Message;
 use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
 
 use super::{
-    World, encode, grpc,
+    encode, grpc,
     ir::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost, version,
     },
-    lookup::Lookup,
     routes::{self, View},
     services::{self, Viewer},
+    sight::Sight,
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Compiles the resources of a node that asks for some names.
-pub(crate) fn resources(world: &World, node: &NodeMetadata, asked: &Asked) -> ResourceSet {
+pub(crate) fn resources(sight: Sight<'_>, node: &NodeMetadata, asked: &Asked) -> ResourceSet {
     let viewer = Viewer::of(node, asked);
-    let mut scope = Scope { world, node, viewer, set: ResourceSet::default(), clusters: BTreeSet::new() };
+    let mut scope = Scope { sight, node, viewer, set: ResourceSet::default(), clusters: BTreeSet::new() };
     node.upstreams.iter().for_each(|upstream| scope.upstream(upstream));
     node.inbound.iter().for_each(|inbound| scope.inbound(inbound));
     if node.role == Role::Gateway {
@@ -45,7 +45,7 @@ pub(crate) fn resources(world: &World, node: &NodeMetadata, asked: &Asked) -> Re
 }
 
 struct Scope<'a> {
-    world: &'a World,
+    sight: Sight<'a>,
     node: &'a NodeMetadata,
     viewer: Viewer<'a>,
     set: ResourceSet,
@@ -55,7 +55,7 @@ struct Scope<'a> {
 
 impl Scope<'_> {
     fn listener(&mut self, mut listener: Listener, documents: Vec<Arc<str>>) {
-        listener.access_logs.extend(self.world.logs.mesh_wide.clone());
+        listener.access_logs.extend(self.sight.world().logs.mesh_wide.clone());
         let listener = &listener;
         let message = encode::listener::listener(listener).encode_to_vec();
         let name = listener.name.clone();
@@ -68,7 +68,7 @@ impl Scope<'_> {
         let listener = match grpc::Asking::read(name) {
             Some(grpc::Asking::Server(bind)) => grpc::server_listener(name, bind),
             Some(grpc::Asking::Client { host, port }) => {
-                let Some((routes, documents)) = self.lookup().target(host, port) else { return };
+                let Some((routes, documents)) = self.sight.target(host, port) else { return };
                 let table = grpc::table(name, &routes);
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, grpc::table_resource(&table, documents));
@@ -80,10 +80,9 @@ impl Scope<'_> {
     }
 
     fn outbound_http(&mut self, bind: SocketAddr) {
-        let world = self.world;
         let table = match self.node.on_demand {
             true => tables::on_demand_table(),
-            false => world.tables.by_host(&self.node.namespace, &world.services, &world.hosts),
+            false => self.sight.by_host(),
         };
         self.set.insert(Kind::Routes, table);
         let serves = Serves::Named(OUTBOUND_HTTP.into());
@@ -92,31 +91,29 @@ impl Scope<'_> {
         if self.node.on_demand {
             return;
         }
-        for compiled in world.compiled.values() {
+        for compiled in self.sight.all_compiled() {
             for (kind, resource) in compiled.seen_by(self.viewer).iter() {
                 self.set.insert(kind, resource.clone());
             }
+        }
+        if self.sight.is_narrow() {
+            // What documents lead to is imported with them.
+            self.clusters.extend(self.sight.clusters_of_tables().cloned());
         }
     }
 
     /// A host of the outbound port that a request needs, and what it leads to; nothing where it means nothing.
     fn host_on_demand(&mut self, name: &Arc<str>) {
         let Some((OUTBOUND_HTTP, host)) = name.split_once('/') else { return };
-        let Some((routes, documents)) = self.lookup().authority(host) else { return };
+        let Some((routes, documents)) = self.sight.authority(host) else { return };
         let host = VirtualHost { name: name.clone(), domains: vec![host.into()], routes };
         self.clusters.extend(host.clusters().cloned());
         self.set.insert(Kind::VirtualHost, tables::host_resource(&host, documents));
     }
 
-    fn lookup(&self) -> Lookup<'_> {
-        let World { tables, services, hosts, .. } = self.world;
-        Lookup { tables, services, hosts, namespace: &self.node.namespace }
-    }
-
     /// The service and port that a node names; port 0 is the first.
     fn port(&self, service: &str, port: u16) -> Option<(&Arc<Service>, &Port)> {
-        let key = self.world.hosts.find(service, &self.node.namespace)?;
-        let service = self.world.services.get(key)?;
+        let service = self.sight.service(service)?;
         let named = |known: &&Port| port == 0 || known.number == port;
         Some((service, service.ports.iter().find(named)?))
     }
@@ -128,12 +125,13 @@ impl Scope<'_> {
         let name: Arc<str> = cluster_name(number, "", &service.host).into();
         self.clusters.insert(name.clone());
         let serves = if http {
-            let Some(table) = self.world.tables.of_port(&key, number) else { return };
+            let Some(table) = self.sight.table(&key, number).cloned() else { return };
             self.set.insert(Kind::Routes, table.resource.clone());
             self.clusters.extend(table.clusters.iter().cloned());
             Serves::Named(name)
         } else {
-            Serves::Tcp(Tcp::to(name, self.world.tcp_idle_timeout(&key)))
+            let idle_timeout = self.sight.compiled(&key).and_then(|compiled| compiled.tcp_idle_timeout);
+            Serves::Tcp(Tcp::to(name, idle_timeout))
         };
         let name = format!("upstream|{}", upstream.bind).into();
         let listener = Listener::plain(name, upstream.bind, Direction::Outbound, serves);
@@ -214,7 +212,7 @@ impl Scope<'_> {
     }
 
     fn gateways(&mut self) {
-        let world = self.world;
+        let world = self.sight.world();
         let mut ports: BTreeMap<u16, Vec<(&Arc<Document>, &Server)>> = BTreeMap::new();
         for (document, gateway) in world.documents.gateways().filter(|(_, gateway)| self.selected(gateway)) {
             for server in &gateway.servers {
@@ -243,7 +241,7 @@ impl Scope<'_> {
         port: u16,
         servers: &[(&Arc<Document>, &Server)],
     ) -> (RouteConfig, Vec<Arc<str>>) {
-        let world = self.world;
+        let world = self.sight.world();
         let (mut taken, mut documents, mut hosts) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for (gateway_document, server) in servers {
             documents.insert(gateway_document.key());
@@ -252,12 +250,14 @@ impl Scope<'_> {
                 hosts: &world.hosts,
                 services: &world.services,
                 rules: &world.rules,
+                client: self.sight.namespace(),
                 gateway: &gateway,
                 port,
             };
-            let rules = world.documents.virtual_services();
-            for (document, rule) in rules.filter(|(document, rule)| routes::belongs(document, rule, &gateway))
-            {
+            let rules = world.documents.virtual_services().filter(|(document, rule)| {
+                document.is_visible_in(self.sight.namespace()) && routes::belongs(document, rule, &gateway)
+            });
+            for (document, rule) in rules {
                 let both = |host: &Arc<str>| server.hosts.iter().find_map(|of| narrower(&of.text, host));
                 let served = rule.hosts.iter().filter_map(|host| both(&host.text));
                 let domains: Vec<Arc<str>> = served
@@ -278,7 +278,20 @@ impl Scope<'_> {
 
     fn reachable_clusters(&mut self) {
         for name in std::mem::take(&mut self.clusters) {
-            self.world.insert_cluster(&name, self.viewer, &mut self.set);
+            self.reachable_cluster(&name);
+        }
+    }
+
+    /// Adds a cluster by its name, `outbound|PORT|SUBSET|HOST`; nothing where it does not exist.
+    fn reachable_cluster(&mut self, name: &Arc<str>) {
+        let host = name.rsplit('|').next().unwrap_or_default();
+        let service = self.sight.service(host);
+        let compiled = service.and_then(|service| self.sight.compiled(&service.key));
+        let Some(seen) = compiled.map(|compiled| compiled.seen_by(self.viewer)) else { return };
+        for (kind, resource) in seen.iter() {
+            if resource.name == *name {
+                self.set.insert(kind, resource.clone());
+            }
         }
     }
 }

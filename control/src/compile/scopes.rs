@@ -2,13 +2,16 @@
 //! the measure of what a scope compiled anew has in common with itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use weft_proto::node::NodeMetadata;
 
-use super::services::{self, Compiled, Viewer};
+use super::{
+    lens::LensKey,
+    services::{self, Compiled, Viewer},
+};
 use crate::resource::{Asked, ResourceSet};
 
 /// Scopes that are kept; more are compiled again each time that a proxy asks.
@@ -29,18 +32,41 @@ struct Inner {
     recompiled: usize,
 }
 
+/// Services of which only resources changed, not their names.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    /// As strangers see them,
+    pub(crate) common: Vec<Arc<Compiled>>,
+    /// and, through each lens in use, those that it sees otherwise.
+    pub(crate) by_lens: BTreeMap<LensKey, Vec<Arc<Compiled>>>,
+}
+
 #[derive(Clone, Debug)]
 struct Kept {
     set: Arc<ResourceSet>,
+    /// The lens that it is seen through; none is a stranger's.
+    lens: Option<LensKey>,
     /// Whether the set is of this world, not of an earlier one.
     current: bool,
     idle_worlds: u32,
 }
 
+impl Exchanged {
+    /// What changed as it is seen through a lens; none where that is not known.
+    fn seen_through(&self, lens: Option<&LensKey>) -> Option<impl Iterator<Item = &Arc<Compiled>>> {
+        let own = match lens {
+            Some(lens) => self.by_lens.get(lens)?.as_slice(),
+            None => &[],
+        };
+        let common = self.common.iter().filter(|now| !own.iter().any(|own| own.key() == now.key()));
+        Some(common.chain(own))
+    }
+}
+
 impl Scopes {
     /// The scopes of the next world. Where all that changed is some services' resources, not their names, their
     /// scopes are current at once; otherwise each is compiled when it is asked for.
-    pub(crate) fn following(previous: &Self, exchanged: Option<&[Arc<Compiled>]>) -> Self {
+    pub(crate) fn following(previous: &Self, exchanged: Option<&Exchanged>) -> Self {
         let mut kept = previous.lock().kept.clone();
         kept.retain(|_, of_node| {
             of_node.retain(|_, kept| kept.idle_worlds < IDLE_WORLDS_MAX);
@@ -50,9 +76,10 @@ impl Scopes {
         for (node, (asked, kept)) in all {
             let viewer = Viewer::of(node, asked);
             kept.idle_worlds += 1;
+            let exchanged = exchanged.and_then(|exchanged| exchanged.seen_through(kept.lens.as_ref()));
             match exchanged {
                 Some(exchanged) if kept.current => {
-                    exchanged.iter().for_each(|now| services::exchange(&mut kept.set, viewer, now));
+                    exchanged.for_each(|now| services::exchange(&mut kept.set, viewer, now));
                 }
                 _ => kept.current = false,
             }
@@ -65,7 +92,7 @@ impl Scopes {
         &self,
         node: &NodeMetadata,
         asked: &Asked,
-        compile: impl FnOnce() -> ResourceSet,
+        compile: impl FnOnce() -> (Option<LensKey>, ResourceSet),
     ) -> Arc<ResourceSet> {
         let before = {
             let mut inner = self.lock();
@@ -77,14 +104,14 @@ impl Scopes {
                 kept => kept.map(|kept| kept.set.clone()),
             }
         };
-        let set = compile();
+        let (lens, set) = compile();
         let set = match before {
             Some(before) => set.sharing(&before),
             None => Arc::new(set),
         };
         let mut inner = self.lock();
         inner.recompiled += 1;
-        let kept = Kept { set: set.clone(), current: true, idle_worlds: 0 };
+        let kept = Kept { set: set.clone(), lens, current: true, idle_worlds: 0 };
         let room = inner.kept.values().map(BTreeMap::len).sum::<usize>() < SCOPES_MAX;
         match inner.kept.get_mut(node) {
             Some(of_node) if room || of_node.contains_key(asked) => {
@@ -96,6 +123,12 @@ impl Scopes {
             Some(_) | None => {}
         }
         set
+    }
+
+    /// The lenses that scopes are seen through.
+    pub(crate) fn lenses(&self) -> BTreeSet<LensKey> {
+        let inner = self.lock();
+        inner.kept.values().flat_map(BTreeMap::values).filter_map(|kept| kept.lens.clone()).collect()
     }
 
     /// Scopes compiled in this world.

@@ -1,7 +1,7 @@
 //! The services of a world, and the clusters and endpoints compiled from each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,10 +16,11 @@ use super::{
     encode, entries, grpc,
     ir::{self, version},
     locality::Vantage,
+    rules::Rules,
 };
 use crate::{
     documents::{DestinationRule, Document, DocumentSet, DocumentSpec, LocalityLb, hosts::Hosts},
-    model::{Mesh, Resolution, Service, ServiceKey},
+    model::{ExportTo, Mesh, Resolution, Service, ServiceKey},
     resource::{Asked, Kind, Resource, ResourceSet},
 };
 
@@ -135,6 +136,21 @@ impl Compiled {
         Arc::ptr_eq(&self.service, service)
     }
 
+    /// The service's key.
+    pub(crate) fn key(&self) -> &ServiceKey {
+        &self.service.key
+    }
+
+    /// Whether it was compiled with these very rules.
+    pub(crate) fn has_rules(&self, rules: &[Arc<Document>]) -> bool {
+        self.rules.len() == rules.len() && self.rules.iter().zip(rules).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// The same for a newer version of the service.
+    pub(crate) fn with(self: &Arc<Self>, service: &Arc<Service>) -> Arc<Self> {
+        compile(service, self.rules.clone(), &self.locality, Some(self))
+    }
+
     /// The names of its clusters and endpoints, which are the same for every proxy.
     fn names(&self) -> impl Iterator<Item = (Kind, &Arc<str>)> {
         self.plain.iter().map(|(kind, resource)| (kind, &resource.name))
@@ -186,7 +202,7 @@ impl Compiled {
     }
 }
 
-/// Registered services and those of service entries. What is registered wins, and of two entries the older one. What
+/// Registered services and those of service entries. What is registered wins, and of two entries that count in one place the older one. What
 /// equals its predecessor stays the same allocation.
 pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> Services {
     let mut services = mesh.services.clone();
@@ -195,13 +211,19 @@ pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> 
         return services;
     }
     let registered = Hosts::of_mesh(mesh);
-    let mut taken = BTreeSet::new();
+    let mut taken: BTreeMap<Arc<str>, Vec<(Arc<str>, ExportTo)>> = BTreeMap::new();
     for (document, entry) in entries {
         for service in entries::services(document, entry, mesh, documents) {
-            let known = registered.find(&service.host, &service.key.namespace).is_some();
-            if known || !taken.insert(service.host.clone()) {
+            let (home, export) = (&service.key.namespace, &service.export_to);
+            let known = registered.find(&service.host, home).is_some();
+            let others = taken.entry(service.host.clone()).or_default();
+            let meets = |(other_home, other): &(Arc<str>, ExportTo)| {
+                other_home == home || export.overlaps(home, other, other_home)
+            };
+            if known || others.iter().any(meets) {
                 continue;
             }
+            others.push((home.clone(), export.clone()));
             let before = previous.get(&service.key).filter(|before| ***before == service).cloned();
             let service = before.unwrap_or_else(|| Arc::new(service));
             services.insert(service.key.clone(), service);
@@ -213,19 +235,14 @@ pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> 
 /// Whether all that routes can depend on is as before: names, hosts and ports, but not endpoints.
 pub(crate) fn same_shapes(now: &Services, before: &Services) -> bool {
     let same = |(a, b): (&Arc<Service>, &Arc<Service>)| {
-        Arc::ptr_eq(a, b) || (a.key == b.key && a.host == b.host && a.hosts == b.hosts && a.ports == b.ports)
+        Arc::ptr_eq(a, b)
+            || (a.key == b.key
+                && a.host == b.host
+                && a.hosts == b.hosts
+                && a.ports == b.ports
+                && a.export_to == b.export_to)
     };
     now.len() == before.len() && now.values().zip(before.values()).all(same)
-}
-
-/// Destination rules by the host that they are for, the oldest first.
-pub(crate) fn rules(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Vec<Arc<Document>>> {
-    let mut by_host: BTreeMap<_, Vec<Arc<Document>>> = BTreeMap::new();
-    for (document, rule) in documents.destination_rules() {
-        let host = hosts.canonical(&rule.host.text, &document.namespace);
-        by_host.entry(host).or_default().push(document.clone());
-    }
-    ByHost::new(by_host)
 }
 
 /// Policies of health checks by the host that they are for; of several the oldest.
@@ -236,6 +253,17 @@ pub(crate) fn checks(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Arc<Docum
         by_host.entry(host).or_insert_with(|| document.clone());
     }
     ByHost::new(by_host)
+}
+
+/// What shapes the clusters of a service for a client's namespace: its rules, and the policy of its health checks.
+pub(crate) fn documents(
+    service: &Service,
+    client: &str,
+    rules: &Rules,
+    checks: &ByHost<Arc<Document>>,
+) -> Vec<Arc<Document>> {
+    let rules = rules.of(&service.host, &service.key.namespace, client);
+    rules.into_iter().chain(checks.of(&service.host).cloned()).collect()
 }
 
 /// What the documents of destination rules say.
@@ -253,12 +281,9 @@ pub(crate) fn compile(
     locality: &Arc<LocalityLb>,
     previous: Option<&Arc<Compiled>>,
 ) -> Arc<Compiled> {
-    let same_rules = |before: &Compiled| {
-        before.rules.len() == rules.len() && before.rules.iter().zip(&rules).all(|(a, b)| Arc::ptr_eq(a, b))
-    };
     if let Some(previous) = previous
         && previous.is_of(service)
-        && same_rules(previous)
+        && previous.has_rules(&rules)
     {
         return previous.clone();
     }
@@ -296,7 +321,10 @@ pub(crate) fn exchanged(changes: &[(Option<&Arc<Compiled>>, Arc<Compiled>)]) -> 
 
 /// Puts what a client now sees of a service in the place of what it saw, where its set has any of it.
 pub(crate) fn exchange(set: &mut Arc<ResourceSet>, viewer: Viewer<'_>, now: &Compiled) {
-    if !now.names().any(|(kind, name)| set.find(kind, name).is_some()) {
+    let service = &now.service;
+    // What counts elsewhere alone may have the names of what counts here.
+    let counts = service.export_to.reaches(&viewer.node.namespace, &service.key.namespace);
+    if !counts || !now.names().any(|(kind, name)| set.find(kind, name).is_some()) {
         return;
     }
     for (kind, resource) in now.seen_by(viewer).iter() {

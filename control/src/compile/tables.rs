@@ -13,7 +13,9 @@ use super::{
     by_host::ByHost,
     encode,
     ir::{Action, Forward, Match, Route, RouteConfig, VirtualHost, version},
+    lens::Lens,
     routes::{self, View},
+    rules::Rules,
     services::Services,
 };
 use crate::{
@@ -33,7 +35,7 @@ const NAMESPACES_MAX: usize = 1024;
 pub(crate) struct Tables {
     ports: BTreeMap<(ServiceKey, u16), Arc<PortTable>>,
     /// Hosts of virtual services that are no service.
-    pub(super) others: Vec<OtherHost>,
+    pub(super) others: Arc<[OtherHost]>,
     by_host: Mutex<BTreeMap<Arc<str>, Arc<Resource>>>,
     /// How many were compiled, not taken over.
     pub(crate) recompiled: usize,
@@ -53,9 +55,9 @@ pub(crate) struct PortTable {
 #[derive(Debug)]
 pub(super) struct OtherHost {
     /// As its document writes it.
-    host: Arc<str>,
+    pub(super) host: Arc<str>,
     /// The document's.
-    namespace: Arc<str>,
+    pub(super) namespace: Arc<str>,
     pub(super) canonical: Arc<str>,
     pub(super) routes: Arc<[Route]>,
     pub(super) document: Arc<str>,
@@ -73,22 +75,59 @@ pub(crate) struct Same {
 /// A document, its meaning, and the host in it that is looked at.
 type Rule<'a> = (&'a Arc<Document>, &'a VirtualService, &'a Arc<str>);
 
+/// What tables are compiled from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) services: &'a Services,
+    pub(crate) documents: &'a DocumentSet,
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) destination_rules: &'a Rules,
+    pub(crate) lens: &'a Lens,
+}
+
+impl<'a> Source<'a> {
+    fn view(self, port: u16) -> View<'a> {
+        let Self { services, hosts, destination_rules: rules, lens, .. } = self;
+        View { hosts, services, rules, client: &lens.namespace, gateway: MESH_GATEWAY, port }
+    }
+
+    /// Which virtual service of the mesh applies to a host; of two, the older one.
+    fn rules(self) -> ByHost<Rule<'a>> {
+        let mut by_host = BTreeMap::new();
+        for (document, rule) in self.documents.virtual_services() {
+            if !routes::belongs(document, rule, MESH_GATEWAY) {
+                continue;
+            }
+            for host in &rule.hosts {
+                let canonical = self.hosts.canonical(&host.text, &document.namespace);
+                if self.lens.takes(document, &canonical) {
+                    by_host.entry(canonical).or_insert((document, rule, &host.text));
+                }
+            }
+        }
+        ByHost::new(by_host)
+    }
+
+    fn others(self, rules: &ByHost<Rule<'_>>) -> Arc<[OtherHost]> {
+        let known: BTreeSet<&str> = self.services.values().map(|service| &*service.host).collect();
+        let other = |(canonical, (document, rule, host)): (&Arc<str>, &Rule<'_>)| {
+            // Without a service there is no port of its own: 80 is what a bare host means.
+            let routes = self.view(80).routes(document, rule).into();
+            let (host, namespace) = (Arc::clone(host), document.namespace.clone());
+            OtherHost { host, namespace, canonical: canonical.clone(), routes, document: document.key() }
+        };
+        rules.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect()
+    }
+}
+
 impl Tables {
     /// Takes over the tables that cannot have changed, and compiles the others; what equals its predecessor stays the same
     /// allocation.
-    pub(crate) fn new(
-        services: &Services,
-        documents: &DocumentSet,
-        hosts: &Hosts,
-        destination_rules: &ByHost<Vec<Arc<Document>>>,
-        previous: &Self,
-        same: Same,
-    ) -> Self {
-        let rules = rules(documents, hosts);
-        let view = |port| View { hosts, services, rules: destination_rules, gateway: MESH_GATEWAY, port };
+    pub(crate) fn new(source: Source<'_>, previous: &Self, same: Same) -> Self {
+        let rules = source.rules();
         let mut ports = BTreeMap::new();
         let mut recompiled = 0;
-        for service in services.values() {
+        for service in source.services.values() {
             let rule = rules.of(&service.host);
             for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
                 let key = (service.key.clone(), port.number);
@@ -97,22 +136,44 @@ impl Tables {
                     ports.insert(key, before.clone());
                     continue;
                 }
-                let view = view(port.number);
+                let view = source.view(port.number);
                 ports.insert(key, Arc::new(port_table(service, &view, rule, before.map(|before| &**before))));
                 recompiled += 1;
             }
         }
-        let known: BTreeSet<&str> = services.values().map(|service| &*service.host).collect();
-        let other = |(canonical, (document, rule, host)): (&Arc<str>, &Rule<'_>)| {
-            // Without a service there is no port of its own: 80 is what a bare host means.
-            let routes = view(80).routes(document, rule).into();
-            let (host, namespace) = (Arc::clone(host), document.namespace.clone());
-            OtherHost { host, namespace, canonical: canonical.clone(), routes, document: document.key() }
-        };
-        let others: Vec<OtherHost> =
-            rules.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect();
+        let others = source.others(&rules);
         let recompiled = recompiled + others.len();
         Self { ports, others, by_host: Mutex::default(), recompiled }
+    }
+
+    /// What a lens sees otherwise than these tables have it: the tables of ports that differ, and all other hosts. What
+    /// equals its namesake in `known` stays the same allocation.
+    pub(crate) fn seen_through(
+        &self,
+        source: Source<'_>,
+        known: Option<&BTreeMap<(ServiceKey, u16), Arc<PortTable>>>,
+    ) -> (BTreeMap<(ServiceKey, u16), Arc<PortTable>>, Arc<[OtherHost]>) {
+        let rules = source.rules();
+        // Routes name what is hashed, which destination rules say.
+        let by_hash = source.documents.destination_rules().any(|(_, rule)| rule.hashes());
+        let mut ports = BTreeMap::new();
+        for service in source.services.values() {
+            let rule = rules.of(&service.host);
+            for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
+                let key = (service.key.clone(), port.number);
+                let Some(common) = self.ports.get(&key) else { continue };
+                let document = rule.map(|(document, _, _)| Arc::as_ptr(document));
+                if document == common.document.as_ref().map(Arc::as_ptr) && !by_hash {
+                    continue;
+                }
+                let before = known.and_then(|known| known.get(&key)).unwrap_or(common);
+                let table = port_table(service, &source.view(port.number), rule, Some(&**before));
+                if !Arc::ptr_eq(&table.resource, &common.resource) {
+                    ports.insert(key, Arc::new(table));
+                }
+            }
+        }
+        (ports, source.others(&rules))
     }
 
     /// The table of a port.
@@ -120,54 +181,17 @@ impl Tables {
         self.ports.get(&(service.clone(), port))
     }
 
-    /// The table that routes by host, as a namespace sees short names.
-    pub(crate) fn by_host(&self, namespace: &str, services: &Services, hosts: &Hosts) -> Arc<Resource> {
+    /// The table that routes by host, as a stranger in a namespace sees short names; made when it is asked for first.
+    pub(crate) fn by_host(&self, namespace: &str, make: impl FnOnce() -> Arc<Resource>) -> Arc<Resource> {
         let mut tables = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = tables.get(namespace) {
             return found.clone();
         }
-        let table = self.compile_by_host(namespace, services, hosts);
+        let table = make();
         if tables.len() < NAMESPACES_MAX {
             tables.insert(namespace.into(), table.clone());
         }
         table
-    }
-
-    fn compile_by_host(&self, namespace: &str, services: &Services, hosts: &Hosts) -> Arc<Resource> {
-        let mut taken = BTreeSet::new();
-        let mut virtual_hosts = Vec::new();
-        let mut documents = BTreeSet::new();
-        for service in services.values() {
-            let mut first = true;
-            for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
-                let Some(table) = self.of_port(&service.key, port.number) else { continue };
-                let mine = |host: &&Arc<str>| hosts.find(host, namespace) == Some(&service.key);
-                let mut domains = Vec::new();
-                for host in service.hosts.iter().filter(mine) {
-                    let bare = first.then(|| host.clone());
-                    let with_port = Arc::<str>::from(format!("{host}:{}", port.number));
-                    domains.extend(bare.into_iter().chain([with_port]).filter(|d| taken.insert(d.clone())));
-                }
-                first = false;
-                if !domains.is_empty() {
-                    let name = format!("{}:{}", service.host, port.number).into();
-                    virtual_hosts.push(VirtualHost { name, domains, routes: table.routes.clone() });
-                    documents.extend(table.resource.documents.iter().cloned());
-                }
-            }
-        }
-        for other in &self.others {
-            let spellings = hosts.spellings(&other.host, &other.namespace, namespace);
-            let all = spellings.iter().flat_map(domains);
-            let domains: Vec<_> = all.filter(|domain| taken.insert(domain.clone())).collect();
-            if !domains.is_empty() {
-                let (name, routes) = (other.canonical.clone(), other.routes.clone());
-                virtual_hosts.push(VirtualHost { name, domains, routes });
-                documents.insert(other.document.clone());
-            }
-        }
-        let table = RouteConfig { name: OUTBOUND_HTTP.into(), hosts: virtual_hosts, on_demand: false };
-        table_resource(&table, documents.into_iter().collect())
     }
 }
 
@@ -184,21 +208,6 @@ impl PortTable {
     }
 }
 
-/// Which virtual service of the mesh applies to a host; of two, the older one.
-fn rules<'a>(documents: &'a DocumentSet, hosts: &Hosts) -> ByHost<Rule<'a>> {
-    let mut by_host = BTreeMap::new();
-    for (document, rule) in documents.virtual_services() {
-        if !routes::belongs(document, rule, MESH_GATEWAY) {
-            continue;
-        }
-        for host in &rule.hosts {
-            let canonical = hosts.canonical(&host.text, &document.namespace);
-            by_host.entry(canonical).or_insert((document, rule, &host.text));
-        }
-    }
-    ByHost::new(by_host)
-}
-
 fn port_table(
     service: &Service,
     view: &View<'_>,
@@ -211,7 +220,7 @@ fn port_table(
         None => {
             let mut route = default_route(&name);
             if let Action::Forward(forward) = &mut route.action {
-                forward.hash = view.hash_key_of(&service.host, "", view.port);
+                forward.hash = view.hash_key_of(&service.host, &service.key.namespace, "", view.port);
             }
             (Arc::new([route]), Vec::new())
         }

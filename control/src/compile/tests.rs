@@ -49,6 +49,7 @@ fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Serv
         endpoints: Arc::new(versions.iter().enumerate().map(endpoint).collect()),
         ports,
         resolution: Resolution::Static,
+        export_to: ExportTo::Everywhere,
         virtual_ip: None,
         sources: vec!["test".into()],
         conflicts: Vec::new(),

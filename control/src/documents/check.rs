@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, HttpAction, Located, MESH_GATEWAY,
-    Problem, ServiceEntry, Severity, VirtualService,
+    Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, FromNamespace, HttpAction, Located,
+    MESH_GATEWAY, Problem, ServiceEntry, Severity, VirtualService,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
@@ -22,6 +22,7 @@ pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
     for (document, rule) in documents.destination_rules() {
         view.check_rule(document, &rule.host, &mut problems);
     }
+    view.check_sidecars(documents, &mut problems);
     let mut claimed = BTreeMap::new();
     for (document, policy) in documents.health_check_policies() {
         view.check_policy(document, &policy.host, &mut claimed, &mut problems);
@@ -55,8 +56,8 @@ struct View<'a> {
     entries: BTreeSet<Arc<str>>,
     /// Subset names by canonical host.
     subsets: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// The first rule of every canonical host.
-    rules: BTreeMap<Arc<str>, Arc<str>>,
+    /// The rules of every canonical host, the oldest first.
+    rules: BTreeMap<Arc<str>, Vec<Arc<Document>>>,
     /// `namespace/name` of every gateway.
     gateways: BTreeSet<String>,
 }
@@ -72,7 +73,7 @@ impl<'a> View<'a> {
             let host = canonical(&hosts, &entries, &rule.host.text, &document.namespace);
             let names = rule.subsets.iter().map(|subset| subset.name.text.clone());
             subsets.entry(host.clone()).or_default().extend(names);
-            rules.entry(host).or_insert_with(|| document.key());
+            rules.entry(host).or_insert_with(Vec::new).push(document.clone());
         }
         let name = |document: &Document| format!("{}/{}", document.namespace, document.name);
         let gateways = documents.gateways().map(|(document, _)| name(document)).collect();
@@ -85,9 +86,9 @@ impl<'a> View<'a> {
 
     fn check_entry(
         &self,
-        document: &Document,
+        document: &Arc<Document>,
         entry: &ServiceEntry,
-        claimed: &mut BTreeMap<Arc<str>, Arc<str>>,
+        claimed: &mut Claims<Arc<str>>,
         problems: &mut Vec<Problem>,
     ) {
         for host in &entry.hosts {
@@ -97,8 +98,7 @@ impl<'a> View<'a> {
                 problems.push(warning(document, host, message, "remove the host here"));
                 continue;
             }
-            let first = claimed.entry(host.text.clone()).or_insert_with(|| document.key());
-            if *first != document.key() {
+            if let Some(first) = claim(claimed, host.text.clone(), document) {
                 let message = format!("conflict: {first} defines {:?} already, and it wins", host.text);
                 problems.push(warning(document, host, message, "merge the two documents"));
             }
@@ -107,12 +107,12 @@ impl<'a> View<'a> {
 
     fn check_rule(&self, document: &Document, host: &Located, problems: &mut Vec<Problem>) {
         let canonical = self.canonical(&host.text, &document.namespace);
-        match self.rules.get(&canonical) {
-            Some(first) if *first != document.key() => {
-                let message = format!("{first} is for {:?} too; it wins where both say something", host.text);
-                problems.push(warning(document, host, message, "merge the two"));
-            }
-            _ => {}
+        // Rules of several namespaces do not meet: one namespace decides.
+        let near = |other: &&Arc<Document>| other.namespace == document.namespace && meet(other, document);
+        let first = self.rules.get(&canonical).and_then(|rules| rules.iter().find(near));
+        if let Some(first) = first.map(|first| first.key()).filter(|first| *first != document.key()) {
+            let message = format!("{first} is for {:?} too; it wins where both say something", host.text);
+            problems.push(warning(document, host, message, "merge the two"));
         }
         if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {
             problems.push(unknown_host(document, host));
@@ -139,16 +139,15 @@ impl<'a> View<'a> {
 
     fn check_claims(
         &self,
-        document: &Document,
+        document: &Arc<Document>,
         service: &VirtualService,
-        claimed: &mut BTreeMap<(Arc<str>, String), Arc<str>>,
+        claimed: &mut Claims<(Arc<str>, String)>,
         problems: &mut Vec<Problem>,
     ) {
         for host in &service.hosts {
             let canonical = self.canonical(&host.text, &document.namespace);
             for gateway in gateways_of(document, service) {
-                let first = claimed.entry((canonical.clone(), gateway)).or_insert_with(|| document.key());
-                if *first != document.key() {
+                if let Some(first) = claim(claimed, (canonical.clone(), gateway), document) {
                     let message = format!("conflict: {first} routes {:?} already, and it wins", host.text);
                     problems.push(warning(document, host, message, "merge the two documents"));
                     break;
@@ -158,6 +157,25 @@ impl<'a> View<'a> {
             let pattern = host.text.starts_with('*');
             if !outside && !pattern && !self.known(&host.text, &document.namespace) {
                 problems.push(unknown_host(document, host));
+            }
+        }
+    }
+
+    /// Of two Sidecars of one namespace for the same workloads the older one counts.
+    fn check_sidecars(&self, documents: &DocumentSet, problems: &mut Vec<Problem>) {
+        let mut claimed: BTreeMap<_, Arc<str>> = BTreeMap::new();
+        for (document, sidecar) in documents.sidecars() {
+            let place = (document.namespace.clone(), sidecar.selector.clone());
+            let first = claimed.entry(place).or_insert_with(|| document.key());
+            if *first != document.key() {
+                let message = format!("conflict: {first} is for the same workloads, and it wins");
+                problems.push(whole(document, message, "merge the two, or select other workloads"));
+            }
+            let hosts = sidecar.egress.iter().flatten().flat_map(|entry| &entry.hosts);
+            let named =
+                hosts.filter(|of| !of.host.starts_with('*') && of.namespace != FromNamespace::Nowhere);
+            for unknown in named.filter(|of| !self.known(&of.host, &document.namespace)) {
+                problems.push(unknown_host(document, &unknown.written));
             }
         }
     }
@@ -270,6 +288,39 @@ fn gateways_of(document: &Document, service: &VirtualService) -> Vec<String> {
         return vec![MESH_GATEWAY.to_owned()];
     }
     service.gateways.iter().map(|gateway| gateway_name(&gateway.text, &document.namespace)).collect()
+}
+
+/// Who claimed what first.
+type Claims<What> = BTreeMap<What, Vec<Arc<Document>>>;
+
+/// Claims something for a document; the key of one that has it already where both count.
+fn claim<What: Ord>(claims: &mut Claims<What>, what: What, document: &Arc<Document>) -> Option<Arc<str>> {
+    let claimed = claims.entry(what).or_default();
+    let first = claimed.iter().find(|first| meet(first, document)).map(|first| first.key());
+    claimed.push(document.clone());
+    first.filter(|first| *first != document.key())
+}
+
+/// Whether there is a namespace in which both documents count.
+fn meet(one: &Document, other: &Document) -> bool {
+    match (one.export_to(), other.export_to()) {
+        (Some(export), Some(others)) => export.overlaps(&one.namespace, others, &other.namespace),
+        _ => true,
+    }
+}
+
+/// A problem of a document as a whole.
+fn whole(document: &Document, message: String, hint: &str) -> Problem {
+    Problem {
+        origin: document.origin.clone(),
+        line: document.line,
+        column: 1,
+        document: document.key(),
+        field: String::new(),
+        message,
+        hint: hint.to_owned(),
+        severity: Severity::Warning,
+    }
 }
 
 fn unknown_host(document: &Document, host: &Located) -> Problem {

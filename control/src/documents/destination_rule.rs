@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    export,
     problem::Report,
     reader::{At, Located},
     traffic_policy::{self, TrafficPolicy},
     values,
 };
+use crate::model::ExportTo;
 
 /// Subsets and connection policy of a host.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,8 @@ pub struct DestinationRule {
     pub policy: TrafficPolicy,
     /// Subsets, in the order given.
     pub subsets: Vec<Subset>,
+    /// Where it counts.
+    pub export_to: ExportTo,
 }
 
 impl DestinationRule {
@@ -46,10 +50,10 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<DestinationRule
     let subsets: Vec<Subset> = items.iter().filter_map(|at| subset(at, report)).collect();
     let names: Vec<Located> = subsets.iter().map(|subset| subset.name.clone()).collect();
     values::no_duplicates(&names, "subset", report);
-    values::accept_export_to(&mut object, report);
+    let export_to = export::read(&mut object, report);
     object.unsupported(&["workloadSelector"], report);
     object.finish(report);
-    Some(DestinationRule { host: host?, policy: policy.unwrap_or_default(), subsets })
+    Some(DestinationRule { host: host?, policy: policy.unwrap_or_default(), subsets, export_to })
 }
 
 fn subset(at: &At<'_>, report: &mut Report) -> Option<Subset> {

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::model::{MESH_DOMAIN_DEFAULT, Mesh, Service, ServiceKey};
+use crate::model::{ExportTo, MESH_DOMAIN_DEFAULT, Mesh, Service, ServiceKey};
 
 /// Host names of the mesh, each with the service that it means. Where two services share a name, the first by key has
 /// it.
@@ -16,6 +16,9 @@ pub struct Hosts {
     suffix: String,
     by_host: HashMap<Arc<str>, ServiceKey>,
     canonical: HashMap<ServiceKey, Arc<str>>,
+    /// The same for services that do not count everywhere: in one namespace a host means one of them at most.
+    restricted: HashMap<Arc<str>, Vec<ServiceKey>>,
+    exports: HashMap<ServiceKey, ExportTo>,
 }
 
 impl Default for Hosts {
@@ -33,26 +36,40 @@ impl Hosts {
     /// Of some services, in the order of their keys. `mesh_domain` is the last part of full host names.
     pub fn of_services<'a>(services: impl IntoIterator<Item = &'a Arc<Service>>, mesh_domain: &str) -> Self {
         let (mut by_host, mut canonical) = (HashMap::new(), HashMap::new());
+        let (mut restricted, mut exports) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
         for service in services {
             canonical.insert(service.key.clone(), service.host.clone());
             // The short name is no host in full: it is found by its namespace alone.
             let in_full = |host: &&Arc<str>| **host == service.host || **host != service.key.name;
             for host in service.hosts.iter().chain([&service.host]).filter(in_full) {
-                by_host.entry(host.clone()).or_insert_with(|| service.key.clone());
+                match service.export_to {
+                    ExportTo::Everywhere => {
+                        by_host.entry(host.clone()).or_insert_with(|| service.key.clone());
+                    }
+                    ExportTo::Namespaces(_) => {
+                        restricted.entry(host.clone()).or_default().push(service.key.clone());
+                        exports.insert(service.key.clone(), service.export_to.clone());
+                    }
+                }
             }
         }
-        Self { suffix: format!(".svc.{mesh_domain}"), by_host, canonical }
+        Self { suffix: format!(".svc.{mesh_domain}"), by_host, canonical, restricted, exports }
     }
 
-    /// The service that a name in a document of `namespace` means.
+    /// The service that a name in a document of `namespace` means, of those that count there.
     pub fn find(&self, host: &str, namespace: &str) -> Option<&ServiceKey> {
+        let counts = |key: &&ServiceKey| {
+            self.exports.get(*key).is_none_or(|export| export.reaches(namespace, &key.namespace))
+        };
         if !host.contains('.') {
             let key = ServiceKey::new(namespace, host);
-            if let Some((key, _)) = self.canonical.get_key_value(&key) {
+            let own = self.canonical.get_key_value(&key).map(|(key, _)| key);
+            if let Some(key) = own.filter(counts) {
                 return Some(key);
             }
         }
-        self.by_host.get(host)
+        let restricted = self.restricted.get(host).and_then(|keys| keys.iter().find(counts));
+        restricted.or_else(|| self.by_host.get(host))
     }
 
     /// One spelling for every name of a host: the service's host where it is known, else `name.namespace` for a short
@@ -116,6 +133,7 @@ mod tests {
             hosts: hosts.map(Arc::from).collect(),
             ports: Vec::new(),
             resolution: Resolution::Static,
+            export_to: ExportTo::Everywhere,
             virtual_ip: None,
             endpoints: Arc::new(BTreeMap::new()),
             sources: Vec::new(),
@@ -174,6 +192,22 @@ mod tests {
             ("*", "shop", "*"),
         ] {
             assert_eq!(&*hosts.canonical(host, namespace), expected, "{host} in {namespace}");
+        }
+    }
+
+    #[test]
+    fn a_host_means_what_counts_in_the_namespace_that_names_it() {
+        let private = |namespace: &str, export: &[&str]| {
+            let mut entry = Service::clone(&service(namespace, "x", "x.example.com", &[]));
+            entry.hosts = vec![entry.host.clone()];
+            entry.export_to = ExportTo::Namespaces(export.iter().map(|name| Arc::from(*name)).collect());
+            Arc::new(entry)
+        };
+        let hosts = Hosts::of_services(&[private("a", &["."]), private("b", &["c", "."])], "mesh.test");
+        for (namespace, expected) in [("a", Some("a/x")), ("b", Some("b/x")), ("c", Some("b/x")), ("d", None)]
+        {
+            let found = hosts.find("x.example.com", namespace).map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "in {namespace}");
         }
     }
 

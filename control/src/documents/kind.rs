@@ -4,7 +4,7 @@ use super::{
     DocumentSpec, destination_rule, gateway, health_check,
     problem::Report,
     reader::{At, Located, nearest},
-    service_entry, virtual_service, workload_group,
+    service_entry, sidecar, virtual_service, workload_group,
 };
 
 /// One kind.
@@ -29,7 +29,7 @@ const WEFT: &str = "weft.dev";
 
 const GROUPS: [Group; 2] = [(ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]), (WEFT, &["v1"])];
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind {
         group: ISTIO_NETWORKING,
         name: "VirtualService",
@@ -67,6 +67,12 @@ const KINDS: [Kind; 7] = [
         name: "Gateway",
         key: "Gateway",
         read: |at, report| gateway::read(at, report).map(DocumentSpec::Gateway),
+    },
+    Kind {
+        group: ISTIO_NETWORKING,
+        name: "Sidecar",
+        key: "Sidecar",
+        read: |at, report| sidecar::read(at, report).map(DocumentSpec::Sidecar),
     },
     Kind {
         group: WEFT,

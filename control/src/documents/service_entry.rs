@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    export,
     problem::Report,
     reader::{At, Located, Object},
     values,
 };
-use crate::model::{Port, Protocol};
+use crate::model::{ExportTo, Port, Protocol};
 
 /// Services that no platform registers: one for each host.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct ServiceEntry {
     pub endpoints: Vec<EntryEndpoint>,
     /// Labels of registered endpoints that serve it.
     pub selector: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    /// Where it counts.
+    pub export_to: ExportTo,
 }
 
 /// A port of a service entry.
@@ -147,11 +150,11 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
     if resolution == EntryResolution::None && !items.is_empty() {
         items[0].fail(report, "endpoints need resolution STATIC or DNS", "set spec.resolution");
     }
-    values::accept_export_to(&mut object, report);
+    let export_to = export::read(&mut object, report);
     object.unsupported(&["subjectAltNames"], report);
     object.finish(report);
     let internal = internal.unwrap_or_default();
-    Some(ServiceEntry { hosts, addresses, ports, resolution, internal, endpoints, selector })
+    Some(ServiceEntry { hosts, addresses, ports, resolution, internal, endpoints, selector, export_to })
 }
 
 fn entry_host(at: &At<'_>, report: &mut Report) -> Option<Located> {

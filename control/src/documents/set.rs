@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy, ServiceEntry,
-    VirtualService, WorkloadGroup,
+    DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy, ROOT_NAMESPACE,
+    ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
 };
 
 /// Documents by key and by age.
@@ -111,6 +111,27 @@ impl DocumentSet {
             DocumentSpec::WorkloadGroup(spec) => Some((document, spec)),
             _ => None,
         })
+    }
+
+    /// Sidecars, the oldest first.
+    pub fn sidecars(&self) -> impl Iterator<Item = (&Arc<Document>, &Sidecar)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::Sidecar(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// The Sidecar of a workload: the oldest that selects it, else that of its namespace, else that of the root namespace.
+    pub fn sidecar_of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Option<&Arc<Document>> {
+        let selects = |selector: &BTreeMap<Arc<str>, Arc<str>>| {
+            selector.iter().all(|(name, value)| labels.get(&**name).is_some_and(|found| **found == **value))
+        };
+        let of = |home: &str, wanted: &dyn Fn(&Sidecar) -> bool| {
+            self.sidecars().find(|(document, spec)| *document.namespace == *home && wanted(spec))
+        };
+        let selected = of(namespace, &|spec| spec.selector.as_ref().is_some_and(selects));
+        let whole = |home| of(home, &|spec| spec.selector.is_none());
+        selected.or_else(|| whole(namespace)).or_else(|| whole(ROOT_NAMESPACE)).map(|(document, _)| document)
     }
 
     /// Gateways, the oldest first.

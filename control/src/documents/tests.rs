@@ -34,7 +34,8 @@ fn what_is_no_document_is_refused() {
     check_text(
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
-         DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Gateway; weft.dev/v1 HealthCheckPolicy are)",
+         DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Gateway, Sidecar; weft.dev/v1 HealthCheckPolicy \
+         are)",
     );
     check_text(
         "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",
@@ -430,5 +431,40 @@ fn workloads_are_checked() {
         "ServiceEntry",
         several,
         "f.yaml:8:34: error: spec.endpoints[1]: DNS_ROUND_ROBIN takes one endpoint, or the host itself (use DNS)",
+    );
+}
+
+#[test]
+fn a_sidecar_says_no_more_than_is_done() {
+    check_place(
+        "Sidecar",
+        "  egress:\n  - hosts: [a]",
+        "f.yaml:6:13: error: spec.egress[0].hosts[0]: \"a\" has no namespace (write ./host, */host or name/host)",
+    );
+    check_place("Sidecar", "  ingress: []", "f.yaml:5:3: error: spec.ingress: is not supported (remove it)");
+    check_place(
+        "Sidecar",
+        "  egress: [{hosts: [./a]}, {hosts: [./b]}]",
+        "f.yaml:5:12: error: spec.egress[0]: only the last entry may be without a port (give it one, or move its hosts)",
+    );
+    check_place(
+        "Sidecar",
+        "  egress: [{hosts: [./a], captureMode: NONE}]",
+        "f.yaml:5:40: error: spec.egress[0].captureMode: only DEFAULT is supported (the proxy's own settings say what it \
+         captures)",
+    );
+}
+
+#[test]
+fn a_document_is_exported_to_namespaces() {
+    check_place(
+        "DestinationRule",
+        "  host: a\n  exportTo: [\"*\", b]",
+        "f.yaml:6:14: error: spec.exportTo[0]: \"*\" stands alone (remove it, or the others)",
+    );
+    check_place(
+        "DestinationRule",
+        "  host: a\n  exportTo: [B]",
+        "f.yaml:6:14: error: spec.exportTo[0]: \"B\" is no namespace (a name, . for this namespace, * for all, ~ for none)",
     );
 }

@@ -69,8 +69,7 @@ const HOST_BYTES_MAX: usize = 253;
 /// A host name, short name, IP address, `*` or `*.suffix`; lower case.
 pub(super) fn host(at: &At<'_>, report: &mut Report) -> Option<Located> {
     let host = at.located(report)?;
-    let name = host.text.strip_prefix("*.").unwrap_or(&host.text);
-    if &*host.text == "*" || is_host(name) {
+    if is_host_or_pattern(&host.text) {
         return Some(Located { text: host.text.to_lowercase().into(), ..host });
     }
     at.fail(
@@ -89,6 +88,11 @@ pub(super) fn exact_host(at: &At<'_>, report: &mut Report) -> Option<Located> {
         return None;
     }
     Some(found)
+}
+
+/// Whether it is a host, `*.suffix` or `*`.
+pub(super) fn is_host_or_pattern(text: &str) -> bool {
+    text == "*" || is_host(text.strip_prefix("*.").unwrap_or(text))
 }
 
 fn is_host(name: &str) -> bool {
@@ -113,13 +117,6 @@ pub(super) fn no_duplicates(items: &[Located], what: &str, report: &mut Report) 
                 "remove one",
             );
         }
-    }
-}
-
-/// `exportTo` is accepted: every document is visible to the whole mesh.
-pub(super) fn accept_export_to(object: &mut Object<'_>, report: &mut Report) {
-    for at in object.list("exportTo", report) {
-        at.text(report);
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    export,
     problem::Report,
     reader::{At, Located},
     tree::Place,
     values::{self, HeaderOperations, PathMatch, StringMatch},
 };
+use crate::model::ExportTo;
 
 mod action;
 mod route;
@@ -24,6 +26,8 @@ pub struct VirtualService {
     pub gateways: Vec<Located>,
     /// HTTP routes in order.
     pub http: Vec<HttpRoute>,
+    /// Where it counts.
+    pub export_to: ExportTo,
 }
 
 /// One rule: when any of its matches holds, or when it has none.
@@ -160,7 +164,7 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<VirtualService>
     }
     values::no_duplicates(&hosts, "host", report);
     let gateways = object.list("gateways", report).iter().filter_map(|at| at.located(report)).collect();
-    values::accept_export_to(&mut object, report);
+    let export_to = export::read(&mut object, report);
     object.unsupported(&["tls", "tcp"], report);
     let items = object.list("http", report);
     let http: Vec<HttpRoute> = items.iter().filter_map(|at| route::read(at, report)).collect();
@@ -175,5 +179,5 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<VirtualService>
         }
     }
     object.finish(report);
-    Some(VirtualService { hosts, gateways, http })
+    Some(VirtualService { hosts, gateways, http, export_to })
 }

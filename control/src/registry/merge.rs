@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{fact::ServiceFact, source::Facts};
-use crate::model::{Endpoint, Mesh, Port, Resolution, Service, ServiceKey};
+use crate::model::{Endpoint, ExportTo, Mesh, Port, Resolution, Service, ServiceKey};
 
 /// Addresses for services: 240.240.0.0/16, which no network routes.
 const VIRTUAL_NET: u32 = u32::from_be_bytes([240, 240, 0, 0]);
@@ -133,6 +133,7 @@ fn merge_service(
         hosts,
         ports,
         resolution,
+        export_to: ExportTo::Everywhere,
         virtual_ip: virtual_ips.assign(key),
         endpoints,
         sources: speakers.iter().map(|(name, _)| Arc::clone(name)).collect(),

@@ -80,6 +80,38 @@ fn a_proxy_that_asks_for_hosts_has_what_they_reach_and_nothing_else() {
     assert_eq!(third.recompiled(), Recompiled { services: 1, tables: 0, scopes: 0 });
 }
 
+const IMPORTS: &str = "apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {egress: [{hosts: [./s7.default.svc.cluster.local, ./s8.default.svc.cluster.local]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: near, namespace: default}
+spec: {host: s8, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+";
+
+#[test]
+fn a_sidecar_scope_has_what_it_imports_and_costs_nothing_when_others_change() {
+    let mut large = Large::new();
+    let documents = documents(IMPORTS);
+    let first = large.update(&documents);
+    let set = first.resources(&sidecar());
+    assert_eq!((set.of(Kind::Cluster).count(), set.of(Kind::Endpoints).count()), (2, 2));
+    let elsewhere = NodeMetadata { namespace: "elsewhere".into(), ..sidecar() };
+    assert_eq!(first.resources(&elsewhere).of(Kind::Cluster).count(), SERVICES);
+
+    large.set(9, &["v1", "v2"]);
+    let second = large.update(&documents);
+    assert!(Arc::ptr_eq(&set, &second.resources(&sidecar())));
+    large.set(8, &["v1", "v2"]);
+    let third = large.update(&documents);
+    let now = third.resources(&sidecar());
+    assert_eq!(exchanged(Kind::Endpoints, &set, &now), ["outbound|80||s8.default.svc.cluster.local"]);
+    assert!(set.shares(Kind::Routes, &now) && set.shares(Kind::Cluster, &now));
+    assert_eq!(third.recompiled(), Recompiled { services: 1, tables: 0, scopes: 0 });
+}
+
 #[test]
 fn one_endpoint_change_in_a_thousand_services_compiles_one_service_and_nothing_else() {
     let mut large = Large::new();
@@ -212,7 +244,7 @@ enum Change {
     Ask { node: usize },
 }
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 16] = [
     "VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [s0]\n  http:\n  - route: [{destination: {host: s1, subset: v1}}]",
     "VirtualService\nmetadata: {name: b}\nspec:\n  hosts: [s0, s2]\n  http:\n  - route: [{destination: {host: s0}}]",
     "VirtualService\nmetadata: {name: c}\nspec:\n  hosts: [\"*.cluster.local\"]\n  http:\n  - directResponse: {status: 200}",
@@ -221,6 +253,14 @@ const DOCUMENTS: [&str; 10] = [
     "DestinationRule\nmetadata: {name: b}\nspec: {host: s1, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s}}}}",
     "DestinationRule\nmetadata: {name: c}\nspec: {host: \"*.local\", trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
     "DestinationRule\nmetadata: {name: d}\nspec: {host: s0, trafficPolicy: {outlierDetection: {}}}",
+    "Sidecar\nmetadata: {name: s}\nspec: {egress: [{hosts: [./s0.default.svc.cluster.local, '*/*.example.com']}]}",
+    "Sidecar\nmetadata: {name: root, namespace: istio-system}\nspec: {egress: [{hosts: ['*/s1.default.svc.cluster.local']}]}",
+    "DestinationRule\nmetadata: {name: d, namespace: elsewhere}\nspec: {host: s1.default, trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
+    "VirtualService\nmetadata: {name: f, namespace: elsewhere}\nspec:\n  hosts: [s0.default]\n  exportTo: ['.']\n  http:\n  - route: [{destination: {host: s2.default}}]",
+    "ServiceEntry\nmetadata: {name: p, namespace: elsewhere}\nspec:\n  hosts: [private.example.com]\n  exportTo: ['.']\n  ports: [{number: 80, name: http}]\n  \
+     resolution: STATIC\n  endpoints: [{address: 10.9.9.9}]",
+    "ServiceEntry\nmetadata: {name: p}\nspec:\n  hosts: [private.example.com]\n  exportTo: ['.']\n  ports: [{number: 80, name: http}]\n  \
+     resolution: STATIC\n  workloadSelector: {labels: {version: v2}}",
     "Gateway\nmetadata: {name: g}\nspec: {servers: [{hosts: [\"*\"], port: {number: 80, protocol: HTTP}}]}",
     "ServiceEntry\nmetadata: {name: e}\nspec:\n  hosts: [s0.example.com]\n  ports: [{number: 80, name: http}]\n  \
      resolution: STATIC\n  workloadSelector: {labels: {version: v1}}",
