@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     documents,
-    model::{Endpoint, Locality, Resolution, ServiceKey},
+    model::{Endpoint, ExportTo, Locality, Resolution, ServiceKey},
 };
 
 fn service(endpoints: &[(&str, u32)]) -> Arc<Service> {
@@ -34,6 +34,7 @@ fn service(endpoints: &[(&str, u32)]) -> Arc<Service> {
         host,
         ports: Vec::new(),
         resolution: Resolution::Static,
+        export_to: ExportTo::Everywhere,
         virtual_ip: None,
         endpoints: Arc::new(each.map(endpoint).collect()),
         sources: Vec::new(),

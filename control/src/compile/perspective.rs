@@ -11,7 +11,7 @@ use super::{
     lens::{Lens, LensKey},
     rules::Rules,
     services::{self, Compiled, Services},
-    tables::{OtherHost, PortTable},
+    tables::{OtherHost, Ports},
 };
 use crate::{documents::DocumentSet, model::ServiceKey, resource::Resource};
 
@@ -22,7 +22,7 @@ pub(crate) struct Perspective {
     /// Services whose clusters differ.
     pub(crate) compiled: BTreeMap<ServiceKey, Arc<Compiled>>,
     /// Ports whose tables differ.
-    pub(crate) ports: BTreeMap<(ServiceKey, u16), Arc<PortTable>>,
+    pub(crate) ports: Ports,
     /// Every host of virtual services that is no service.
     pub(crate) others: Arc<[OtherHost]>,
     /// The table that routes by host, once asked for.

@@ -33,13 +33,16 @@ const NAMESPACES_MAX: usize = 1024;
 /// The tables of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    ports: BTreeMap<(ServiceKey, u16), Arc<PortTable>>,
+    ports: Ports,
     /// Hosts of virtual services that are no service.
     pub(super) others: Arc<[OtherHost]>,
     by_host: Mutex<BTreeMap<Arc<str>, Arc<Resource>>>,
     /// How many were compiled, not taken over.
     pub(crate) recompiled: usize,
 }
+
+/// Tables by service and port.
+pub(crate) type Ports = BTreeMap<(ServiceKey, u16), Arc<PortTable>>;
 
 /// The table of one port.
 #[derive(Debug)]
@@ -151,8 +154,8 @@ impl Tables {
     pub(crate) fn seen_through(
         &self,
         source: Source<'_>,
-        known: Option<&BTreeMap<(ServiceKey, u16), Arc<PortTable>>>,
-    ) -> (BTreeMap<(ServiceKey, u16), Arc<PortTable>>, Arc<[OtherHost]>) {
+        known: Option<&Ports>,
+    ) -> (Ports, Arc<[OtherHost]>) {
         let rules = source.rules();
         // Routes name what is hashed, which destination rules say.
         let by_hash = source.documents.destination_rules().any(|(_, rule)| rule.hashes());
