@@ -86,7 +86,13 @@ async fn a_proxy_of_a_large_mesh_holds_what_it_uses() {
             true => mesh.weft_proxy(name, &metadata(door)).await,
             false => mesh.weft_proxy_of_all_hosts(name, &metadata(door)).await,
         };
-        mesh.synced(1, SYNC * 2).await;
+        until("the large mesh at the proxy", SYNC * 4, async || {
+            match ask(door, "s1").await.status.as_u16() {
+                200 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
         for host in ["s1", "s2", "s3"] {
             assert_eq!(ask(door, host).await.status, 200, "{name}: {host}");
         }

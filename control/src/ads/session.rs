@@ -229,8 +229,10 @@ impl Session {
             Kind::Listener | Kind::Routes => {
                 [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_added())
             }
+            // Clients ask for them first, so that no cluster that they lead to is taken for one that nobody needs.
             Kind::VirtualHost => {
-                [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_sent())
+                self.watch(Kind::Cluster).is_open()
+                    && [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_sent())
             }
         }
     }

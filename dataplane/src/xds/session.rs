@@ -100,11 +100,14 @@ impl Session {
         .collect()
     }
 
-    /// The first requests of a new stream, one a kind; what is held is told, so that only changes come.
+    /// The first requests of a new stream, one a kind; what is held is told, so that only changes come. Virtual hosts on
+    /// demand are first: what the control plane lists as clusters hangs on them.
     pub fn open(&mut self) -> Vec<DeltaDiscoveryRequest> {
         self.subscribed = self.wanted();
         let mut requests = Vec::with_capacity(Kind::ALL.len());
-        for kind in Kind::ALL {
+        let mut kinds = Kind::ALL;
+        kinds.rotate_right(1);
+        for kind in kinds {
             let names = self.subscribed.get(&kind).cloned().unwrap_or_default();
             let wildcard = matches!(kind, Kind::Cluster | Kind::Listener);
             if !wildcard && names.is_empty() {
