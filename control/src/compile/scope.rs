@@ -204,7 +204,7 @@ impl Scope<'_> {
 
     /// How the workload is checked: as the group of its name says.
     fn probe(&self) -> Option<&HealthCheck> {
-        let mut groups = self.world.documents.workload_groups();
+        let mut groups = self.sight.world().documents.workload_groups();
         let own = |(document, _): &(&Arc<Document>, &WorkloadGroup)| {
             *document.namespace == *self.node.namespace && *document.name == *self.node.workload
         };

@@ -401,3 +401,23 @@ fn a_host_on_demand_comes_in_one_round_trip_with_its_clusters_and_their_endpoint
     let sent = session.handle_world(set("listeners l=1; routes t=1"), 1);
     assert_eq!(text(&sent), "endpoints -a; clusters -a");
 }
+
+#[test]
+fn a_client_that_comes_back_with_its_hosts_keeps_what_they_lead_to() {
+    let mut session = Session::new(Protocol::Delta, set("listeners l=1; routes t=1"), 1).accompanied(true);
+    let holding = |kind, name: &str, names: &[&str]| {
+        let subscribe = names.iter().map(|name| (*name).to_owned()).collect();
+        let initial = HashMap::from([(name.to_owned(), "1".to_owned())]);
+        Request {
+            names: Names::Change { subscribe, unsubscribe: Vec::new(), initial },
+            ..delta(kind, &[], &[])
+        }
+    };
+    assert_eq!(session.take(holding(Kind::VirtualHost, "t/a", &["t/a"])), Ok(true));
+    let grown = set("listeners l=1; routes t=1; clusters a=1; endpoints a=1; hosts t/a=1");
+    assert_eq!(text(&session.handle_world(grown, 1)), "");
+    let sent = session.handle_request(holding(Kind::Cluster, "a", &[])).unwrap();
+    assert_eq!(text(&sent), "clusters");
+    assert_eq!(ack_all(&mut session, sent).len(), 1);
+    assert!(session.is_settled());
+}

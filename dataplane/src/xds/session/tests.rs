@@ -219,9 +219,9 @@ fn a_host_that_requests_need_is_asked_for_and_put_into_its_table() {
     // A restart has them still, and asks for them again.
     let mut other = Session::default();
     other.restore(session.saved(), now);
-    let last = other.open().pop().unwrap();
+    let first = other.open().remove(0);
     assert_eq!(
-        (last.resource_names_subscribe, domains(&other, "t").len()),
+        (first.resource_names_subscribe, domains(&other, "t").len()),
         (vec!["t/a".into(), "t/b".into()], 2)
     );
 }
