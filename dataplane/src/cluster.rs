@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod dns;
+mod keepalive;
 pub mod outlier;
 mod pool;
 mod tables;

@@ -19,7 +19,7 @@ use tokio::{
 
 pub use crate::http2::client::Failed;
 
-use super::{Counted, Counters, Host, Link};
+use super::{Counted, Counters, Host, Link, keepalive};
 use crate::{
     body::{Incoming, RequestBody},
     fault::{Cause, Fault},
@@ -355,6 +355,9 @@ impl Host {
                 EndpointAddress::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
+                    if let Some(keepalive) = &self.cluster.keepalive {
+                        keepalive::set(&stream, keepalive)?;
+                    }
                     Stream::from(stream)
                 }
                 EndpointAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from)?,

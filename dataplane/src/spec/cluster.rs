@@ -32,6 +32,8 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// Time to connect.
     pub connect_timeout: Duration,
+    /// Probes of connections on which nothing moves; none is not at all.
+    pub keepalive: Option<Keepalive>,
     /// Limits.
     pub limits: ClusterLimits,
     /// Close a pooled connection that idles this long.
@@ -47,6 +49,17 @@ impl Cluster {
     pub fn checks(&self, endpoint: &Endpoint) -> bool {
         self.check.is_some() && !endpoint.check.disabled
     }
+}
+
+/// `TcpKeepalive`; what is none is the system's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Probes without an answer until the connection is dead.
+    pub probes: Option<u32>,
+    /// Time without traffic until the first probe.
+    pub idle: Option<Duration>,
+    /// Time between two probes.
+    pub interval: Option<Duration>,
 }
 
 /// What a cluster leads to, for metrics; `unknown` where the control plane did not say.

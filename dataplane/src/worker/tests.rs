@@ -68,6 +68,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         unchecked_count: true,
         protocol,
         connect_timeout: Duration::from_secs(1),
+        keepalive: None,
         limits: ClusterLimits {
             connections_max: 100,
             pending_max: 100,

@@ -6,7 +6,7 @@ use weft_proto::xds::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster as RawCluster,
+                CircuitBreakers, Cluster as RawCluster, UpstreamConnectionOptions,
                 circuit_breakers::Thresholds,
                 cluster::{
                     ClusterDiscoveryType, CommonLbConfig, DiscoveryType,
@@ -23,7 +23,7 @@ use weft_proto::xds::{
             http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
         },
     },
-    google::protobuf::{Struct, value::Kind},
+    google::protobuf::{Struct, UInt32Value, value::Kind},
 };
 
 use super::{
@@ -31,7 +31,7 @@ use super::{
     tls, unpack,
 };
 use crate::spec::{
-    Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, UpstreamProtocol,
+    Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, Keepalive, UpstreamProtocol,
 };
 
 /// Envoy's defaults, which control planes rely on when they leave a field out.
@@ -61,6 +61,8 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     limits.requests_per_connection_max = per_connection.unwrap_or(0);
     let connect_timeout =
         optional_duration(raw.connect_timeout.take(), "connect_timeout")?.unwrap_or(CONNECT_TIMEOUT);
+    let options_of_connections = raw.upstream_connection_options.take().unwrap_or_default();
+    let keepalive = connection_options(options_of_connections).at("upstream_connection_options")?;
     let destination = destination(raw.metadata.take().as_ref());
     let tls = tls::upstream(raw.transport_socket.take())?;
     if options.protocol == UpstreamProtocol::Agreed && tls.is_none() {
@@ -72,7 +74,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     pass_over!(raw: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, cleanup_interval, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, wait_for_warm_on_init,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, dns_failure_refresh_rate,
-        upstream_connection_options, preconnect_policy, dns_jitter);
+        preconnect_policy, dns_jitter);
     nothing_left(&raw)?;
     Ok(Cluster {
         name,
@@ -87,6 +89,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         unchecked_count: common.unchecked_count,
         protocol: options.protocol,
         connect_timeout,
+        keepalive,
         limits,
         idle_timeout: options.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         connection_age_max: options.connection_age_max,
@@ -138,6 +141,21 @@ fn discovery(raw: &mut RawCluster, name: &Arc<str>) -> Result<Discovery, Refusal
             Err(Refusal::new("type", "ORIGINAL_DST is not supported by this proxy"))
         }
     }
+}
+
+fn connection_options(mut raw: UpstreamConnectionOptions) -> Result<Option<Keepalive>, Refusal> {
+    let keepalive = raw.tcp_keepalive.take().map(|raw| {
+        let seconds = |value: Option<UInt32Value>| value.map(|value| Duration::from_secs(value.value.into()));
+        Keepalive {
+            probes: raw.keepalive_probes.map(|probes| probes.value),
+            idle: seconds(raw.keepalive_time),
+            interval: seconds(raw.keepalive_interval),
+        }
+    });
+    // What is counted, and which of several addresses comes first: an endpoint of ours has one.
+    pass_over!(raw: set_local_interface_name_on_upstream_connections, happy_eyeballs_config);
+    nothing_left(&raw)?;
+    Ok(keepalive)
 }
 
 fn names(set: &EndpointSet) -> bool {
@@ -354,5 +372,21 @@ fn text<'a>(fields: &'a Struct, key: &str) -> Option<&'a str> {
     match fields.fields.get(key)?.kind.as_ref()? {
         Kind::StringValue(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_proto::xds::envoy::config::core::v3::TcpKeepalive;
+
+    use super::*;
+
+    #[test]
+    fn keepalive_probes_are_read_and_what_is_left_out_is_the_systems() {
+        assert_eq!(connection_options(UpstreamConnectionOptions::default()), Ok(None));
+        let raw = TcpKeepalive { keepalive_time: Some(UInt32Value { value: 30 }), ..Default::default() };
+        let raw = UpstreamConnectionOptions { tcp_keepalive: Some(raw), ..Default::default() };
+        let expected = Keepalive { idle: Some(Duration::from_secs(30)), ..Keepalive::default() };
+        assert_eq!(connection_options(raw), Ok(Some(expected)));
     }
 }
