@@ -145,6 +145,7 @@ impl Admin {
         for (reason, count) in self.shared.refused.all() {
             out.push_str(&format!("{name}{{reason=\"{reason}\"}} {count}\n"));
         }
+        self.shared.shaping.render(&mut out);
         out
     }
 }

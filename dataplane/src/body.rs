@@ -1,13 +1,13 @@
-//! Bodies on their way through: never gathered, counted as they pass, the request's kept for another try while small.
+//! Bodies on their way through, counted as they pass: [`Source`] is the request's, [`ResponseBody`] what goes downstream.
 
 mod incoming;
+mod source;
+mod tap;
 
 use std::{
-    cell::{Cell, RefCell},
     fmt,
     future::Future,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -16,15 +16,14 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 pub use incoming::{Broken, Incoming};
+pub use source::{REPLAY_BYTES, REPLAY_BYTES_MAX, RequestBody, Source};
+pub use tap::LAG_BYTES_MAX;
 
 use crate::{
     cluster::Lease,
     fault::{Cause, Fault},
     request::{deadline::Deadline, record::Record},
 };
-
-/// Most bytes of a request's body that are kept for another try.
-pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a body ended early.
 #[derive(Debug)]
@@ -48,155 +47,6 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
-
-/// What goes upstream.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// Nothing.
-    Empty,
-    /// What comes from downstream, kept while it may have to be sent again.
-    Relay {
-        /// Shared with the request, which makes the next try's body of it.
-        source: Rc<Source>,
-        /// How many of the kept chunks this try has sent.
-        sent: usize,
-        /// Which try this is; an older one gets nothing more.
-        generation: u32,
-    },
-}
-
-/// The body that comes from downstream.
-#[derive(Debug)]
-pub struct Source {
-    incoming: RefCell<Incoming>,
-    kept: RefCell<Vec<Bytes>>,
-    kept_bytes: Cell<usize>,
-    /// Whether another try can still have all of it.
-    replayable: Cell<bool>,
-    generation: Cell<u32>,
-    bytes: Cell<u64>,
-    ended: Cell<Option<Instant>>,
-}
-
-impl Source {
-    /// Wraps a body; `keep` when another try may need it.
-    pub fn new(incoming: Incoming, keep: bool) -> Rc<Self> {
-        Rc::new(Self {
-            incoming: RefCell::new(incoming),
-            kept: RefCell::new(Vec::new()),
-            kept_bytes: Cell::new(0),
-            replayable: Cell::new(keep),
-            generation: Cell::new(0),
-            bytes: Cell::new(0),
-            ended: Cell::new(None),
-        })
-    }
-
-    /// Bytes that have come so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.get()
-    }
-
-    /// When the last of it had come; none before that.
-    pub fn ended(&self) -> Option<Instant> {
-        self.ended.get()
-    }
-
-    /// Bytes that are still to come, when that is known.
-    pub fn size(&self) -> Option<u64> {
-        self.incoming.borrow().size_hint().exact()
-    }
-
-    /// Whether another try can have all of it.
-    pub fn replayable(&self) -> bool {
-        self.replayable.get() || self.bytes.get() == 0
-    }
-
-    /// A body for one more try; those made before get nothing more.
-    pub fn body(self: &Rc<Self>) -> RequestBody {
-        self.generation.set(self.generation.get() + 1);
-        RequestBody::Relay { source: self.clone(), sent: 0, generation: self.generation.get() }
-    }
-
-    fn keep(&self, chunk: &Bytes) {
-        let total = self.kept_bytes.get() + chunk.len();
-        if total > REPLAY_BYTES_MAX {
-            self.replayable.set(false);
-            self.kept.borrow_mut().clear();
-            return;
-        }
-        self.kept_bytes.set(total);
-        self.kept.borrow_mut().push(chunk.clone());
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let RequestBody::Relay { source, sent, generation } = self.get_mut() else {
-            return Poll::Ready(None);
-        };
-        if *generation != source.generation.get() {
-            return Poll::Ready(Some(Err(BodyError::Abandoned)));
-        }
-        if source.replayable.get()
-            && let Some(chunk) = source.kept.borrow().get(*sent)
-        {
-            *sent += 1;
-            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
-        }
-        let mut incoming = source.incoming.borrow_mut();
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if polled.is_ready() && incoming.is_end_stream() {
-            source.ended.set(Some(Instant::now()));
-        }
-        drop(incoming);
-        polled.map(|frame| {
-            frame.map(|frame| {
-                let frame = frame.map_err(BodyError::Source)?;
-                if let Some(chunk) = frame.data_ref() {
-                    source.bytes.set(source.bytes.get() + chunk.len() as u64);
-                    if source.replayable.get() {
-                        source.keep(chunk);
-                        *sent += 1;
-                    }
-                } else {
-                    source.replayable.set(false); // Trailers are not kept.
-                }
-                Ok(frame)
-            })
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Relay { source, sent, .. } => {
-                source.incoming.borrow().is_end_stream()
-                    && (!source.replayable.get() || *sent >= source.kept.borrow().len())
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Relay { source, sent, .. } => {
-                let rest = source.incoming.borrow().size_hint();
-                let again: usize = source.kept.borrow().iter().skip(*sent).map(Bytes::len).sum();
-                match rest.exact() {
-                    Some(exact) => SizeHint::with_exact(exact + again as u64),
-                    None => SizeHint::default(),
-                }
-            }
-        }
-    }
-}
 
 /// What goes downstream. Carries the record of the request and the lease of the upstream connection to their ends.
 pub struct ResponseBody {

@@ -284,7 +284,9 @@ impl Cluster {
                 | Cause::NoCluster(_)
                 | Cause::NoEndpoint
                 | Cause::Overflow
-                | Cause::IdleTimeout => return,
+                | Cause::IdleTimeout
+                | Cause::BodyTooLarge
+                | Cause::Injected(..) => return,
             },
         };
         self.counters.vitals.note(&host.vital, config, seen);

@@ -39,6 +39,10 @@ pub enum Cause {
     TryTimeout,
     /// Nothing moved on the stream for too long.
     IdleTimeout,
+    /// The request's body is longer than its route allows.
+    BodyTooLarge,
+    /// A fault made on purpose: its HTTP status, and its gRPC status for calls.
+    Injected(StatusCode, u16),
 }
 
 /// Whose side a fault is on.
@@ -99,7 +103,10 @@ pub struct Face {
 const INTERNAL: u16 = 13;
 const DEADLINE_EXCEEDED: u16 = 4;
 const UNIMPLEMENTED: u16 = 12;
+const UNKNOWN: u16 = 2;
+const PERMISSION_DENIED: u16 = 7;
 const UNAVAILABLE: u16 = 14;
+const UNAUTHENTICATED: u16 = 16;
 
 impl Cause {
     /// What callers, logs and metrics see.
@@ -189,19 +196,28 @@ impl Cause {
                 "stream_idle_timeout",
                 "stream timeout",
             ),
+            Cause::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                UNKNOWN,
+                "-",
+                "request_payload_too_large",
+                "Payload Too Large",
+            ),
+            Cause::Injected(status, grpc) => (status, grpc, "FI", "fault_filter_abort", "fault filter abort"),
         };
         Face { status, grpc, flag, details, body }
     }
 
     fn side(self) -> Side {
         match self {
-            Cause::BadRequest | Cause::BadPath => Side::Downstream,
+            Cause::BadRequest | Cause::BadPath | Cause::BodyTooLarge => Side::Downstream,
             Cause::NoRoute
             | Cause::NotTold
             | Cause::TooManyUntold
             | Cause::NoCluster(_)
             | Cause::NoEndpoint
-            | Cause::Overflow => Side::Proxy,
+            | Cause::Overflow
+            | Cause::Injected(..) => Side::Proxy,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
             | Cause::UpstreamClosed
@@ -223,10 +239,24 @@ impl Cause {
             | Cause::NoEndpoint
             | Cause::Overflow
             | Cause::RequestTimeout
-            | Cause::IdleTimeout => Repeat::Never,
+            | Cause::IdleTimeout
+            | Cause::BodyTooLarge
+            | Cause::Injected(..) => Repeat::Never,
             Cause::ConnectFailed | Cause::ConnectTimeout | Cause::UpstreamReset(true) => Repeat::Safe,
             Cause::UpstreamClosed | Cause::UpstreamReset(false) | Cause::TryTimeout => Repeat::ByPolicy,
         }
+    }
+}
+
+/// The gRPC status that a call gets in place of an HTTP status, as gRPC defines it.
+pub fn grpc_of_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => INTERNAL,
+        401 => UNAUTHENTICATED,
+        403 => PERMISSION_DENIED,
+        404 => UNIMPLEMENTED,
+        429 | 502 | 503 | 504 => UNAVAILABLE,
+        _ => UNKNOWN,
     }
 }
 
@@ -253,5 +283,7 @@ mod tests {
         check(Cause::UpstreamClosed, 503, 14, "UC");
         check(Cause::UpstreamReset(true), 503, 14, "UR");
         check(Cause::RequestTimeout, 504, 4, "UT");
+        check(Cause::BodyTooLarge, 413, 2, "-");
+        check(Cause::Injected(StatusCode::IM_A_TEAPOT, 9), 418, 9, "FI");
     }
 }

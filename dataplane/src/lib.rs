@@ -6,6 +6,7 @@ pub mod balance;
 pub mod body;
 pub mod cluster;
 pub mod fault;
+pub mod filter;
 pub mod health;
 pub mod http2;
 pub mod listener;

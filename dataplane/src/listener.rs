@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::{
     access_log::Logging,
     router::Router,
-    spec::{self, Chain, Direction, HttpListener, ListenerProtocol, RouteSource, Spec},
+    spec::{self, Chain, Direction, HttpFilter, HttpListener, ListenerProtocol, RouteSource, Spec},
     stream::{Ends, Stream},
     worker::{ConnectionSlot, Worker},
 };
@@ -164,6 +164,14 @@ impl Serving {
         match &self.chain.protocol {
             ListenerProtocol::Http(http) => http.stream_idle_timeout,
             ListenerProtocol::Tcp(_) => Duration::ZERO,
+        }
+    }
+
+    /// The filters that requests pass before their route's action.
+    pub fn filters(&self) -> &[HttpFilter] {
+        match &self.chain.protocol {
+            ListenerProtocol::Http(http) => &http.filters,
+            ListenerProtocol::Tcp(_) => &[],
         }
     }
 

@@ -1,36 +1,40 @@
-//! The way of one request. Read this first: route, pick an endpoint, try, try again, respond; the record counts it.
+//! The way of one request. Read this first: route, filter, pick an endpoint, try, try again, respond; the record counts it.
 
 pub mod deadline;
 pub mod hash;
 pub mod head;
+pub mod mirror;
 pub mod on_demand;
+mod outgoing;
 pub mod record;
 mod reply;
 mod tunnel;
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
 
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, SET_COOKIE, TRANSFER_ENCODING},
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header::SET_COOKIE, request::Parts};
 use http_body::Body;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    body::{Incoming, RequestBody, ResponseBody, Source},
+    body::{Incoming, ResponseBody, Source},
     cluster::{Cluster, Counted, Failed, Host, Lease},
     fault::{Cause, Fault},
+    filter::{self, Effects, Exchange},
     listener::Serving,
     retry::{self, Outcome},
     router::{Router, View, weighted},
     snapshot::Snapshot,
-    spec::{HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource, UpstreamProtocol},
+    spec::{
+        Forward, HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource,
+        UpstreamProtocol, WeightedCluster,
+    },
     worker::Worker,
 };
 use deadline::Deadline;
 use hash::Hashed;
+use outgoing::{Outgoing, Ready};
 use record::{Record, Target, grpc_status};
 use tunnel::Tunnel;
 
@@ -40,103 +44,174 @@ pub async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::new(&serving, &request);
-    Ok(match answer(&serving, request, &mut record).await {
-        Ok(Answer::Upstream(response, lease, deadline)) => {
-            response.map(|body| ResponseBody::relay(body, record, lease, deadline))
+    let bodiless = request.method() == Method::HEAD;
+    let (mut effects, mut found) = (Effects::default(), Found::default());
+    let answer = answer(&serving, request, &mut record, &mut effects, &mut found).await;
+    let dress = |headers: &mut HeaderMap, record: &mut Record| {
+        found.dress(headers);
+        effects.apply(headers);
+        record.respond(headers);
+    };
+    let mut response = match answer {
+        Ok(Answer::Upstream(mut response, lease, deadline)) => {
+            dress(response.headers_mut(), &mut record);
+            return Ok(response.map(|body| ResponseBody::relay(body, record, lease, deadline)));
         }
-        Ok(Answer::Local(response)) => {
+        Ok(Answer::Local(response, details)) => {
             record.status = Some(response.status());
-            record.details = Some("direct_response");
-            record.respond(response.headers());
-            response.map(|body| ResponseBody::whole(body, record))
+            record.details = Some(details);
+            response
         }
-        Err(fault) => reply::fault(fault, record),
-    })
+        Err(fault) => reply::fault(fault, &mut record),
+    };
+    dress(response.headers_mut(), &mut record);
+    if bodiless {
+        record.complete(); // Nobody will ask for the body.
+    }
+    Ok(response.map(|body| ResponseBody::whole(body, record)))
+}
+
+/// What answers of routes are called.
+const DIRECT: &str = "direct_response";
+
+/// What was found for a request, whose answer it shapes, be it an endpoint's or ours.
+#[derive(Default)]
+struct Found {
+    route: Option<Arc<Route>>,
+    /// Place of the cluster among the route's.
+    cluster: Option<usize>,
+}
+
+impl Found {
+    fn dress(&self, headers: &mut HeaderMap) {
+        let Some(route) = &self.route else { return };
+        head::mutate(headers, &route.response_headers);
+        if let (RouteAction::Forward(forward), Some(cluster)) = (&route.action, self.cluster) {
+            head::mutate(headers, &forward.clusters[cluster].response_headers);
+        }
+    }
 }
 
 /// A response's head and where its body comes from.
 enum Answer {
     Upstream(Response<Incoming>, Lease, Deadline),
-    Local(Response<bytes::Bytes>),
+    /// Ours, and what it is called.
+    Local(Response<Bytes>, &'static str),
+}
+
+/// A request that has come in.
+struct Arrived {
+    parts: Parts,
+    body: Incoming,
+    /// Normalised.
+    host: HeaderValue,
+    tunnel: Option<Tunnel>,
+    /// Most bytes of body.
+    bytes_max: Option<u32>,
 }
 
 async fn answer(
     serving: &Serving,
     mut request: Request<Incoming>,
     record: &mut Record,
+    effects: &mut Effects,
+    found: &mut Found,
 ) -> Result<Answer, Fault> {
     let tunnel = Tunnel::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     let host = head::normalise(&mut parts, serving.merge_slashes())?;
     let mut snapshot = serving.worker.snapshot(); // One view for the whole request.
-    let mut found = route(serving, &snapshot, &parts, &host);
-    record.routed(&parts, &host, found.as_ref());
-    if found.is_none()
+    found.route = route(serving, &snapshot, &parts, &host);
+    record.routed(&parts, &host, found.route.as_ref());
+    if found.route.is_none()
         && let Some(router) = router(serving, &snapshot)
         && let Some(told) = on_demand::told(&serving.worker, router, &host).await?
     {
         snapshot = told;
-        found = route(serving, &snapshot, &parts, &host);
-        record.routed(&parts, &host, found.as_ref());
+        found.route = route(serving, &snapshot, &parts, &host);
+        record.routed(&parts, &host, found.route.as_ref());
     }
-    let route = found.ok_or(Cause::NoRoute)?;
-    let forward = match &route.action {
-        RouteAction::Direct(direct) => {
-            return Ok(Answer::Local(reply::direct(direct, &route.response_headers)));
+    if let Some(RouteAction::Forward(to)) = found.route.as_ref().map(|route| &route.action) {
+        found.cluster = weighted(&to.clusters, &mut *serving.worker.spread());
+        let cluster = found.cluster.and_then(|chosen| snapshot.cluster(&to.clusters[chosen].name));
+        record.target = cluster.map_or(Target::None, |cluster| Target::Cluster(cluster.clone()));
+    }
+    let filters = serving.filters();
+    if !filters.is_empty() {
+        let mut exchange = Exchange {
+            worker: &serving.worker,
+            scheme: serving.scheme(),
+            parts: &mut parts,
+            host: &host,
+            route: found.route.as_deref(),
+            record,
+            effects,
+        };
+        if let Some((response, details)) = filter::run(filters, &mut exchange).await? {
+            found.route = None; // What a filter answers is not the route's answer.
+            return Ok(Answer::Local(response, details));
         }
-        RouteAction::Redirect(redirect) => {
-            return Ok(Answer::Local(reply::redirect(redirect, &route, &parts, &host)));
+    }
+    let Found { route: Some(route), cluster } = &*found else { return Err(Cause::NoRoute.into()) };
+    match &route.action {
+        RouteAction::Direct(direct) => Ok(Answer::Local(reply::direct(direct), DIRECT)),
+        RouteAction::Redirect(to) => {
+            let response = reply::redirect(to, &serving.scheme(), &route.matches.path, (&host, &parts.uri));
+            Ok(Answer::Local(response, DIRECT))
         }
-        RouteAction::Forward(forward) => forward,
-    };
+        RouteAction::Forward(to) => {
+            let chosen = cluster.ok_or(Cause::NoEndpoint)?;
+            let arrived = Arrived { parts, body, host, tunnel, bytes_max: effects.body_bytes_max };
+            forward(serving, &snapshot, route, to, &to.clusters[chosen], arrived, record).await
+        }
+    }
+}
+
+/// Sends a request on its way upstream, and gives the response's head.
+async fn forward(
+    serving: &Serving,
+    snapshot: &Snapshot,
+    route: &Route,
+    forward: &Forward,
+    chosen: &WeightedCluster,
+    mut arrived: Arrived,
+    record: &mut Record,
+) -> Result<Answer, Fault> {
     let worker = &serving.worker;
-    let chosen = weighted(&forward.clusters, &mut *worker.spread()).ok_or(Cause::NoEndpoint)?;
     let cluster = snapshot.cluster(&chosen.name).ok_or(Cause::NoCluster(forward.cluster_not_found))?;
-    record.target = Target::Cluster(cluster.clone());
     let active = Counted::new(&cluster.counters, |c| &c.requests, cluster.spec.limits.requests_max);
     record.active = Some(active.ok_or(Cause::Overflow)?);
 
     let hashed = if cluster.spec.balancing.by_hash() {
-        worker.with_rng(|rng| hash::hash(&forward.hash, &parts, &host, &serving.ends, rng))
+        let Arrived { parts, host, .. } = &arrived;
+        worker.with_rng(|rng| hash::hash(&forward.hash, parts, host, &serving.ends, rng))
     } else {
         Hashed::default()
     };
-    let http2 = match cluster.spec.protocol {
-        UpstreamProtocol::Http1 => Some(false),
-        UpstreamProtocol::Http2 => Some(true),
-        UpstreamProtocol::Downstream => Some(parts.version == Version::HTTP_2),
-        UpstreamProtocol::Agreed => None,
-    };
-    let host = [&chosen.request_headers, &route.request_headers]
-        .iter()
-        .find_map(|mutation| mutation.host.clone())
-        .or_else(|| forward.host_rewrite.clone())
-        .unwrap_or(host);
-    let path = reply::rewritten_path(forward, &route.matches.path, &parts.uri)?;
-    let mut headers = std::mem::take(&mut parts.headers);
-    head::strip_hop_by_hop(&mut headers);
-    let tunnel = tunnel.filter(|tunnel| {
+    // Time that the request was held up on purpose is not its endpoint's.
+    let started = if record.flags.has("DI") { Instant::now() } else { record.started() };
+    let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
+    let mut http2 = speaks_http2(cluster, arrived.parts.version);
+    let tunnel = arrived.tunnel.take().filter(|tunnel| {
         http2 != Some(true) && (tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades()))
     });
-    let mut http2 = http2;
-    if let Some(tunnel) = &tunnel {
-        tunnel.announce(&mut headers);
+    if tunnel.is_some() {
         http2 = Some(false);
     }
-    let scheme = serving.scheme();
-    worker.with_rng(|rng| head::announce(&mut headers, &scheme, serving.is_edge(), rng));
-    head::mutate(&mut headers, &route.request_headers);
-    head::mutate(&mut headers, &chosen.request_headers);
-    record.sent(&path, &host, &headers);
-    let source = (!body.is_end_stream()).then(|| Source::new(body, forward.retry.is_some()));
-    record.source.clone_from(&source);
-    let scheme = if cluster.spec.tls.is_some() { Scheme::HTTPS } else { scheme };
-    let outgoing = Outgoing::new(parts.method, (scheme, host, path), headers, source, http2)?;
-
-    let started = record.started();
-    let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
+    let bytes_max = arrived.bytes_max;
+    let outgoing = outgoing(serving, route, forward, chosen, arrived, tunnel.as_ref(), record)?;
+    record.source.clone_from(&outgoing.source);
     let source = outgoing.source.clone();
-    let tries = settle(worker, cluster, forward.retry.as_ref(), hashed.hash, outgoing, record);
+    if let (Some(source), Some(max)) = (&source, bytes_max)
+        && source.size().is_none()
+    {
+        deadline.hold(started, Some(source), source.gather(max)).await?;
+    }
+    for mirror in &forward.mirrors {
+        mirror::copy(worker, snapshot, mirror, &outgoing, forward.timeout);
+    }
+    let tries =
+        settle(worker, cluster, forward.retry.as_ref(), hashed.hash, outgoing.ready(cluster, http2)?, record);
     let held = deadline.hold(started, source.as_deref(), tries).await;
     let (mut response, lease) =
         held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
@@ -152,10 +227,50 @@ async fn answer(
     for cookie in hashed.cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
-    head::mutate(response.headers_mut(), &route.response_headers);
-    head::mutate(response.headers_mut(), &chosen.response_headers);
-    record.respond(response.headers());
     Ok(Answer::Upstream(response, lease, deadline))
+}
+
+/// Whether a cluster is spoken to in HTTP/2; none is what the endpoint agrees to.
+fn speaks_http2(cluster: &Cluster, downstream: Version) -> Option<bool> {
+    match cluster.spec.protocol {
+        UpstreamProtocol::Http1 => Some(false),
+        UpstreamProtocol::Http2 => Some(true),
+        UpstreamProtocol::Downstream => Some(downstream == Version::HTTP_2),
+        UpstreamProtocol::Agreed => None,
+    }
+}
+
+/// The request as its route changes it.
+fn outgoing(
+    serving: &Serving,
+    route: &Route,
+    forward: &Forward,
+    chosen: &WeightedCluster,
+    arrived: Arrived,
+    tunnel: Option<&Tunnel>,
+    record: &mut Record,
+) -> Result<Outgoing, Fault> {
+    let Arrived { mut parts, body, host, .. } = arrived;
+    let host = [&chosen.request_headers, &route.request_headers]
+        .iter()
+        .find_map(|mutation| mutation.host.clone())
+        .or_else(|| forward.host_rewrite.clone())
+        .unwrap_or(host);
+    let path = reply::rewritten_path(forward, &route.matches.path, &parts.uri)?;
+    let mut headers = std::mem::take(&mut parts.headers);
+    head::strip_hop_by_hop(&mut headers);
+    if let Some(tunnel) = tunnel {
+        tunnel.announce(&mut headers);
+    }
+    let scheme = serving.scheme();
+    let edge = serving.is_edge();
+    serving.worker.with_rng(|rng| head::announce(&mut headers, &scheme, edge, rng));
+    head::mutate(&mut headers, &route.request_headers);
+    head::mutate(&mut headers, &chosen.request_headers);
+    record.sent(&path, &host, &headers);
+    let keep = if forward.retry.is_some() { forward.replay_bytes_max } else { 0 };
+    let source = (!body.is_end_stream()).then(|| Source::new(body, keep));
+    Ok(Outgoing { method: parts.method, scheme, path, host, headers, version: parts.version, source })
 }
 
 fn route(
@@ -163,7 +278,7 @@ fn route(
     snapshot: &Snapshot,
     parts: &http::request::Parts,
     host: &HeaderValue,
-) -> Option<std::sync::Arc<Route>> {
+) -> Option<Arc<Route>> {
     let router = router(serving, snapshot)?;
     let scheme = serving.scheme();
     let view = View {
@@ -185,75 +300,13 @@ fn router<'a>(serving: &'a Serving, snapshot: &'a Snapshot) -> Option<&'a Rc<Rou
     }
 }
 
-/// A request as it goes upstream, from which each try is made.
-struct Outgoing {
-    method: Method,
-    host: HeaderValue,
-    /// As HTTP/1.1 has it, and as HTTP/2 does.
-    uris: [Uri; 2],
-    headers: HeaderMap,
-    source: Option<Rc<Source>>,
-    /// None is what the endpoint agrees to.
-    http2: Option<bool>,
-}
-
-impl Outgoing {
-    fn new(
-        method: Method,
-        (scheme, host, path): (Scheme, HeaderValue, PathAndQuery),
-        headers: HeaderMap,
-        source: Option<Rc<Source>>,
-        http2: Option<bool>,
-    ) -> Result<Self, Fault> {
-        let bad = || Fault::from(Cause::BadRequest);
-        let mut uris = [Uri::default(), Uri::default()];
-        if http2 != Some(false) {
-            let mut uri = http::uri::Parts::default();
-            uri.scheme = Some(scheme);
-            uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| bad())?);
-            uri.path_and_query = Some(path.clone());
-            uris[1] = Uri::from_parts(uri).map_err(|_| bad())?;
-        }
-        if http2 != Some(true) {
-            uris[0] = path.into();
-        }
-        Ok(Self { method, host, uris, headers, source, http2 })
-    }
-
-    /// The request of the next try; the last one may take the headers along.
-    fn request(&mut self, http2: bool, last: bool) -> Request<RequestBody> {
-        let mut headers = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
-        if http2 {
-            headers.remove(HOST);
-        } else {
-            headers.insert(HOST, self.host.clone());
-            head::join_cookies(&mut headers);
-            if self.source.as_ref().is_some_and(|source| source.size().is_none()) {
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            // There are servers that answer 411 without it, where the method is one that brings content.
-            let bare = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE];
-            if self.source.is_none() && !bare.contains(&self.method) {
-                headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-            }
-        }
-        let body = self.source.as_ref().map_or(RequestBody::Empty, Source::body);
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uris[usize::from(http2)].clone();
-        *request.headers_mut() = headers;
-        *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        request
-    }
-}
-
 /// Tries until there is a response to pass on or no reason to try again.
 async fn settle(
     worker: &Worker,
     cluster: &Rc<Cluster>,
     policy: Option<&RetryPolicy>,
     hash: Option<u64>,
-    mut outgoing: Outgoing,
+    mut outgoing: Ready,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Fault> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
@@ -270,7 +323,8 @@ async fn settle(
             Err(failed) => Outcome::Fault { fault: failed.fault, unsent: failed.unsent.is_some() },
         };
         cluster.note(&host, outcome);
-        let Some(policy) = policy.filter(|policy| retry::wanted(&policy.on, outcome)) else {
+        let headers = result.as_ref().ok().map(|(response, _)| response.headers());
+        let Some(policy) = policy.filter(|policy| retry::wanted(&policy.on, outcome, headers)) else {
             return result.map_err(|failed| failed.fault);
         };
         let replayable = outgoing.source.as_ref().is_none_or(|source| source.replayable());
@@ -285,11 +339,17 @@ async fn settle(
             return result.map_err(|failed| failed.fault);
         }
         retrying = allowed;
+        let asked = headers.and_then(|headers| {
+            worker.with_rng(|rng| retry::asked_pause(policy, headers, SystemTime::now(), rng))
+        });
         drop(result); // Closes the try that is given up.
         let retry = policy.retries_max - retries_left;
         retries_left -= 1;
-        tried.push(host);
-        tokio::time::sleep(worker.with_rng(|rng| retry::pause(policy, retry, rng))).await;
+        if policy.avoid_tried {
+            tried.push(host);
+        }
+        let pause = asked.unwrap_or_else(|| worker.with_rng(|rng| retry::pause(policy, retry, rng)));
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -305,12 +365,12 @@ async fn attempt(
     host: &Rc<Host>,
     cluster: &Cluster,
     policy: Option<&RetryPolicy>,
-    outgoing: &mut Outgoing,
+    outgoing: &mut Ready,
     last: bool,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let started = host.observes().then(Instant::now);
     let sending = async {
-        let http2 = match outgoing.http2 {
+        let http2 = match outgoing.http2() {
             Some(http2) => http2,
             None => match Box::pin(host.agree(&cluster.counters)).await {
                 Ok(http2) => http2,

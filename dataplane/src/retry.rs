@@ -1,14 +1,18 @@
 //! Whether a try that failed is worth another one, and how long to wait before it. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, StatusCode};
 use rand::Rng;
 
 use crate::{
     fault::{Cause, Fault, Repeat},
-    spec::{RetryOn, RetryPolicy},
+    router::field_matches,
+    spec::{Reset, RetryOn, RetryPolicy},
 };
+
+/// Marks the answer of a limit on rates, in Envoy's words.
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +33,22 @@ pub enum Outcome {
     },
 }
 
-/// Whether the policy wants another try after this outcome.
-pub fn wanted(on: &RetryOn, outcome: Outcome) -> bool {
+/// Whether the policy wants another try after this outcome, whose response has these headers.
+pub fn wanted(on: &RetryOn, outcome: Outcome, headers: Option<&HeaderMap>) -> bool {
     match outcome {
         Outcome::Fault { fault, unsent } => after_fault(on, fault, unsent),
+        Outcome::Response { .. } if headers.is_some_and(|headers| headers.contains_key(RATE_LIMITED)) => {
+            on.rate_limited
+        }
         Outcome::Response { status, grpc } => {
             let code = status.as_u16();
+            let asks = |headers| on.headers.iter().any(|condition| field_matches(condition, headers));
             (on.server_error && status.is_server_error())
                 || (on.gateway_error && matches!(code, 502..=504))
                 || (on.retriable_4xx && status == StatusCode::CONFLICT)
                 || on.statuses.contains(&code)
                 || grpc.is_some_and(|grpc| on.grpc_statuses.contains(&grpc))
+                || headers.is_some_and(asks)
         }
     }
 }
@@ -58,6 +67,26 @@ fn after_fault(on: &RetryOn, fault: Fault, unsent: bool) -> bool {
         || (on.reset_before_request && unsent)
 }
 
+/// The pause that a response asks for, with jitter to spread its askers: up to half as long again.
+pub fn asked_pause(
+    policy: &RetryPolicy,
+    headers: &HeaderMap,
+    now: SystemTime,
+    rng: &mut impl Rng,
+) -> Option<Duration> {
+    let after = policy.retry_after.as_ref()?;
+    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.parse().ok();
+    let pause = |reset: &Reset| match reset {
+        Reset::Seconds(name) => number(name).map(Duration::from_secs),
+        Reset::UnixTime(name) => {
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(number(name)?))?;
+            at.duration_since(now).ok()
+        }
+    };
+    let pause = after.resets.iter().filter_map(pause).find(|pause| *pause <= after.max)?;
+    Some(rng.random_range(pause..=pause + pause / 2))
+}
+
 /// The pause before retry number `retry` (from 0): anything up to a bound that doubles.
 pub fn pause(policy: &RetryPolicy, retry: u32, rng: &mut impl Rng) -> Duration {
     let bound = policy.backoff_base.saturating_mul(1 << retry.min(16)).min(policy.backoff_max);
@@ -72,7 +101,7 @@ mod tests {
 
     #[track_caller]
     fn check(on: RetryOn, outcome: Outcome, expected: bool) {
-        assert_eq!(wanted(&on, outcome), expected);
+        assert_eq!(wanted(&on, outcome, None), expected);
     }
 
     fn fault(cause: Cause) -> Outcome {
@@ -112,6 +141,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_bound() {
         let policy = RetryPolicy {
+            retry_after: None,
+            avoid_tried: true,
             on: RetryOn::default(),
             retries_max: 3,
             per_try_timeout: None,

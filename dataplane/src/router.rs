@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, Method};
 
-pub(crate) use matching::value_matches;
+pub(crate) use matching::{field_matches, header_matches, value_matches};
 pub use spread::Spread;
 
 use crate::spec::{Route, RouteConfig, VirtualHost, WeightedCluster};
@@ -118,17 +118,17 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Picks a cluster by weight; none when all weights are zero.
-pub fn weighted<'a>(clusters: &'a [WeightedCluster], dice: &mut impl Dice) -> Option<&'a WeightedCluster> {
-    if let [only] = clusters {
-        return Some(only);
+/// Picks a cluster by weight, and gives its place; none when all weights are zero.
+pub fn weighted(clusters: &[WeightedCluster], dice: &mut impl Dice) -> Option<usize> {
+    if let [_] = clusters {
+        return Some(0);
     }
     let total = clusters.iter().map(|cluster| cluster.weight).fold(0u32, u32::saturating_add);
     if total == 0 {
         return None;
     }
     let mut point = dice.roll(total);
-    clusters.iter().find(|cluster| match point.checked_sub(cluster.weight) {
+    clusters.iter().position(|cluster| match point.checked_sub(cluster.weight) {
         Some(rest) => {
             point = rest;
             false

@@ -6,8 +6,10 @@
 mod access_log;
 mod chain;
 mod cluster;
+mod filter;
 mod hash;
 mod health;
+mod retry;
 mod tls;
 
 use std::{
@@ -24,8 +26,10 @@ use std::{
 pub use access_log::*;
 pub use chain::*;
 pub use cluster::*;
+pub use filter::*;
 pub use hash::*;
 pub use health::*;
+pub use retry::*;
 pub use tls::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
@@ -135,10 +139,6 @@ pub enum RouteSource {
     Inline(Arc<RouteConfig>),
 }
 
-/// An HTTP filter before the router. A closed set; what is not here is NACKed by name.
-#[derive(Clone, Debug)]
-pub enum HttpFilter {}
-
 /// From a `TcpProxy`.
 #[derive(Clone, Debug)]
 pub struct TcpListener {
@@ -208,6 +208,8 @@ pub struct Route {
     pub request_headers: HeaderMutation,
     /// Changes to the response before it goes downstream.
     pub response_headers: HeaderMutation,
+    /// What is different for filters, each named once.
+    pub filters: Vec<FilterOverride>,
 }
 
 /// When a route applies: every part must match.
@@ -338,6 +340,32 @@ pub struct Forward {
     pub upgrades: Vec<String>,
     /// What the request's hash is made of, where the cluster picks by it.
     pub hash: Vec<HashPolicy>,
+    /// Clusters that get copies of requests.
+    pub mirrors: Vec<Mirror>,
+    /// Most bytes of a request's body that are kept for another try.
+    pub replay_bytes_max: usize,
+}
+
+/// Copies of requests for another cluster, whose answers nobody waits for (`RequestMirrorPolicy`).
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Name of the cluster.
+    pub cluster: Arc<str>,
+    /// Share of requests, in millionths.
+    pub ppm: u32,
+    /// The host that a copy is for.
+    pub host: MirrorHost,
+}
+
+/// The host that the copy of a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorHost {
+    /// The request's.
+    Same,
+    /// The request's with `-shadow` after its name.
+    Shadow,
+    /// This one.
+    Literal(HeaderValue),
 }
 
 /// A cluster and its share.
@@ -351,44 +379,6 @@ pub struct WeightedCluster {
     pub request_headers: HeaderMutation,
     /// Changes to the response from this cluster.
     pub response_headers: HeaderMutation,
-}
-
-/// When and how often to try again.
-#[derive(Clone, Debug)]
-pub struct RetryPolicy {
-    /// What counts as worth another try.
-    pub on: RetryOn,
-    /// Further tries after the first.
-    pub retries_max: u32,
-    /// Time for one try until response headers; none is the request's.
-    pub per_try_timeout: Option<Duration>,
-    /// First pause's upper bound; later ones double, with full jitter.
-    pub backoff_base: Duration,
-    /// Upper bound of a pause.
-    pub backoff_max: Duration,
-}
-
-/// Retry conditions, Envoy's `retry_on` words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RetryOn {
-    /// `5xx`: any 5xx, or no response.
-    pub server_error: bool,
-    /// `gateway-error`: 502, 503, 504.
-    pub gateway_error: bool,
-    /// `reset`: no response at all.
-    pub reset: bool,
-    /// `connect-failure`.
-    pub connect_failure: bool,
-    /// `refused-stream`.
-    pub refused_stream: bool,
-    /// `retriable-4xx`: 409.
-    pub retriable_4xx: bool,
-    /// `reset-before-request`: nothing of the request was sent.
-    pub reset_before_request: bool,
-    /// `retriable-status-codes` and bare codes.
-    pub statuses: Vec<u16>,
-    /// gRPC status codes: `cancelled` 1, `deadline-exceeded` 4, `resource-exhausted` 8, `internal` 13, `unavailable` 14.
-    pub grpc_statuses: Vec<u16>,
 }
 
 /// Answer with a redirect; what is absent stays as requested.

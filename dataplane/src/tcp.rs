@@ -71,6 +71,7 @@ async fn carry(
     let worker = &serving.worker;
     let snapshot = worker.snapshot();
     let chosen = weighted(&listener.clusters, &mut *worker.spread()).ok_or(Cause::NoEndpoint)?;
+    let chosen = &listener.clusters[chosen];
     let not_found = Cause::NoCluster(StatusCode::SERVICE_UNAVAILABLE);
     let cluster = snapshot.cluster(&chosen.name).ok_or(not_found)?;
     passage.target = Target::Cluster(cluster.clone());

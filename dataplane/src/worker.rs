@@ -27,13 +27,14 @@ use crate::{
     access_log::writer::Sinks,
     cluster::{Counters, dns::Answers},
     listener::{Listeners, bind::Bound},
-    request::{on_demand::OnDemand, record::SeriesCache},
+    request::{mirror::MIRRORS_MAX, on_demand::OnDemand, record::SeriesCache},
     router::Spread,
     snapshot::{Maker, Snapshot},
     spec::{DownstreamTls, Spec, Workload},
     telemetry::{
         load::{Loads, WorkerLoads},
         metrics::Traffic,
+        shaping::Shaping,
     },
     tls::{contexts::Contexts, server::ServerContext},
 };
@@ -81,6 +82,8 @@ pub struct Shared {
     pub logs: Sinks,
     /// Requests for hosts that are not known yet.
     pub on_demand: OnDemand,
+    /// What shaped requests.
+    pub shaping: Shaping,
     /// Woken when the health of an endpoint should be looked at.
     pub look: Arc<Notify>,
     /// Counters of clusters, while any worker uses them.
@@ -143,6 +146,7 @@ impl Shared {
             refused: Refused::default(),
             logs: Sinks::default(),
             on_demand,
+            shaping: Shaping::default(),
             look: Arc::default(),
             clusters: Mutex::default(),
         }
@@ -212,6 +216,8 @@ pub struct Worker {
     rng: RefCell<SmallRng>,
     spread: RefCell<Spread>,
     next_id: Cell<u64>,
+    /// Copies of requests under way.
+    mirrors: Rc<Cell<usize>>,
 }
 
 impl Worker {
@@ -226,6 +232,7 @@ impl Worker {
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             spread: RefCell::new(Spread::new(rand::random())),
             next_id: Cell::new(1),
+            mirrors: Rc::default(),
             shared,
         })
     }
@@ -255,6 +262,15 @@ impl Worker {
     /// Where weighted clusters are drawn from. Held for one draw only.
     pub fn spread(&self) -> RefMut<'_, Spread> {
         self.spread.borrow_mut()
+    }
+
+    /// Room for one more copy of a request; none where [`MIRRORS_MAX`] are under way.
+    pub fn mirror_slot(&self) -> Option<MirrorSlot> {
+        let under_way = self.mirrors.get();
+        (under_way < MIRRORS_MAX).then(|| {
+            self.mirrors.set(under_way + 1);
+            MirrorSlot(self.mirrors.clone())
+        })
     }
 
     fn apply(&self, spec: &Spec, answers: &Answers) {
@@ -326,6 +342,16 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts a copy of a request of one worker while it lasts.
+#[derive(Debug)]
+pub struct MirrorSlot(Rc<Cell<usize>>);
+
+impl Drop for MirrorSlot {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -4,19 +4,17 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, LOCATION},
-    request::Parts,
-    uri::PathAndQuery,
+    uri::{PathAndQuery, Scheme},
 };
 
-use super::{head, record::Record};
+use super::record::Record;
 use crate::{
-    body::ResponseBody,
     fault::{Cause, Fault},
-    spec::{DirectResponse, Forward, HeaderMutation, PathMatch, PathRedirect, Redirect, Route},
+    spec::{DirectResponse, Forward, PathMatch, PathRedirect, Redirect},
 };
 
 /// The answer to a request that failed: HTTP's, or gRPC's where that was called.
-pub(super) fn fault(fault: Fault, mut record: Box<Record>) -> Response<ResponseBody> {
+pub(super) fn fault(fault: Fault, record: &mut Record) -> Response<Bytes> {
     let face = fault.cause.face();
     let grpc = record.grpc;
     record.fail(fault);
@@ -26,7 +24,7 @@ pub(super) fn fault(fault: Fault, mut record: Box<Record>) -> Response<ResponseB
     if grpc {
         record.grpc_status = Some(face.grpc);
     }
-    let mut response = Response::new(ResponseBody::whole(Bytes::from_static(body.as_bytes()), record));
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if grpc {
@@ -42,45 +40,47 @@ pub(super) fn fault(fault: Fault, mut record: Box<Record>) -> Response<ResponseB
 }
 
 /// A fixed response.
-pub(super) fn direct(direct: &DirectResponse, mutation: &HeaderMutation) -> Response<Bytes> {
+pub(super) fn direct(direct: &DirectResponse) -> Response<Bytes> {
     let mut response = Response::new(direct.body.clone());
     *response.status_mut() = direct.status;
     if !direct.body.is_empty() {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
-    head::mutate(response.headers_mut(), mutation);
     response
 }
 
 /// A redirect.
 pub(super) fn redirect(
     redirect: &Redirect,
-    route: &Route,
-    parts: &Parts,
-    host: &HeaderValue,
+    requested: &Scheme,
+    matched: &PathMatch,
+    (host, uri): (&HeaderValue, &Uri),
 ) -> Response<Bytes> {
-    let requested = String::from_utf8_lossy(host.as_bytes());
-    let scheme = redirect.scheme.as_ref().map_or("http", |scheme| scheme.as_str());
-    let (name, port) = match requested.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, port.parse::<u16>().ok()),
-        _ => (&*requested, None),
+    let scheme = redirect.scheme.as_ref().unwrap_or(requested);
+    let default_port = if *requested == Scheme::HTTPS { "443" } else { "80" };
+    let host = String::from_utf8_lossy(host.as_bytes());
+    // The port requested stays unless there is a new one, or a new scheme to whose default it would not belong.
+    let name = match host.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit())
+                && (redirect.port.is_some() || (scheme != requested && port == default_port)) =>
+        {
+            name
+        }
+        _ => &*host,
     };
-    // A port stays only where nothing about the address was changed, as in Envoy.
-    let port = redirect.port.or(port.filter(|_| redirect.scheme.is_none() && redirect.host.is_none()));
     let mut location = format!("{scheme}://{}", redirect.host.as_deref().unwrap_or(name));
-    if let Some(port) = port
-        && !matches!((scheme, port), ("http", 80) | ("https", 443))
-    {
+    if let Some(port) = redirect.port {
         location.push_str(&format!(":{port}"));
     }
-    let path = parts.uri.path();
+    let path = uri.path();
     let path = match &redirect.path {
         PathRedirect::Keep => path.to_owned(),
         PathRedirect::Full(path) => path.clone(),
-        PathRedirect::Prefix(prefix) => replace_prefix(&route.matches.path, path, prefix),
+        PathRedirect::Prefix(prefix) => replace_prefix(matched, path, prefix),
     };
     location.push_str(&path);
-    if let Some(query) = parts.uri.query()
+    if let Some(query) = uri.query()
         && !redirect.strip_query
         && !path.contains('?')
     {
@@ -93,7 +93,6 @@ pub(super) fn redirect(
         Ok(location) => drop(response.headers_mut().insert(LOCATION, location)),
         Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
     }
-    head::mutate(response.headers_mut(), &route.response_headers);
     response
 }
 

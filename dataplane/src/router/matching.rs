@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
+
 use super::{Dice, View};
 use crate::spec::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
 
@@ -28,8 +30,17 @@ fn path_matches(condition: &PathMatch, ignore_case: bool, path: &str) -> bool {
     }
 }
 
-fn header_matches(condition: &HeaderMatch, view: &View<'_>) -> bool {
-    let value = header(&condition.name, view);
+/// Whether a condition on a header holds.
+pub(crate) fn header_matches(condition: &HeaderMatch, view: &View<'_>) -> bool {
+    holds(condition, header(&condition.name, view))
+}
+
+/// Whether a condition on a header of a response holds.
+pub(crate) fn field_matches(condition: &HeaderMatch, headers: &HeaderMap) -> bool {
+    holds(condition, field(&condition.name, headers))
+}
+
+fn holds(condition: &HeaderMatch, value: Option<Cow<'_, [u8]>>) -> bool {
     let value = if condition.missing_as_empty { value.or(Some(Cow::Borrowed(b""))) } else { value };
     match (&condition.value, value) {
         (ValueMatch::Present(wanted), value) => (value.is_some() == *wanted) != condition.invert,
@@ -39,21 +50,23 @@ fn header_matches(condition: &HeaderMatch, view: &View<'_>) -> bool {
     }
 }
 
-/// A header's value; several are joined with a comma. Pseudo headers have theirs.
+/// A header's value. Pseudo headers have theirs.
 fn header<'a>(name: &str, view: &View<'a>) -> Option<Cow<'a, [u8]>> {
     match name {
-        ":method" => return Some(Cow::Borrowed(view.method.as_str().as_bytes())),
-        ":authority" | "host" => return Some(Cow::Borrowed(view.host.as_bytes())),
-        ":scheme" => return Some(Cow::Borrowed(view.scheme.as_bytes())),
-        ":path" => {
-            return Some(match view.query {
-                None => Cow::Borrowed(view.path.as_bytes()),
-                Some(query) => Cow::Owned([view.path.as_bytes(), b"?", query.as_bytes()].concat()),
-            });
-        }
-        _ => {}
+        ":method" => Some(Cow::Borrowed(view.method.as_str().as_bytes())),
+        ":authority" | "host" => Some(Cow::Borrowed(view.host.as_bytes())),
+        ":scheme" => Some(Cow::Borrowed(view.scheme.as_bytes())),
+        ":path" => Some(match view.query {
+            None => Cow::Borrowed(view.path.as_bytes()),
+            Some(query) => Cow::Owned([view.path.as_bytes(), b"?", query.as_bytes()].concat()),
+        }),
+        _ => field(name, view.headers),
     }
-    let mut values = view.headers.get_all(name).iter();
+}
+
+/// The value of a header; several are joined with a comma.
+fn field<'a>(name: &str, headers: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
+    let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     let mut joined = Cow::Borrowed(first.as_bytes());
     for value in values {

@@ -29,6 +29,7 @@ fn route(name: &str, path: PathMatch) -> Route {
         action: RouteAction::Direct(DirectResponse { status: StatusCode::OK, body: bytes::Bytes::new() }),
         request_headers: HeaderMutation::default(),
         response_headers: HeaderMutation::default(),
+        filters: Vec::new(),
     }
 }
 
@@ -163,6 +164,6 @@ fn weights_share_out_clusters() {
             response_headers: HeaderMutation::default(),
         })
         .into();
-    let name = |roll| weighted(&clusters, &mut Fixed(roll)).map(|c| &*c.name);
+    let name = |roll| weighted(&clusters, &mut Fixed(roll)).map(|place| &*clusters[place].name);
     assert_eq!([name(0), name(9), name(10), name(39)], [Some("a"), Some("a"), Some("b"), Some("b")]);
 }

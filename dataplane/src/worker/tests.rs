@@ -16,6 +16,9 @@ use tokio::{
 };
 
 use super::*;
+
+mod shaping;
+
 use crate::{
     listener::chains::Chains,
     spec::*,
@@ -101,6 +104,8 @@ fn forward(timeout: Option<Duration>, retry: Option<RetryPolicy>) -> RouteAction
         host_rewrite: None,
         upgrades: Vec::new(),
         hash: Vec::new(),
+        mirrors: Vec::new(),
+        replay_bytes_max: crate::body::REPLAY_BYTES,
     }))
 }
 
@@ -111,6 +116,8 @@ fn retry_503() -> RetryPolicy {
         per_try_timeout: None,
         backoff_base: Duration::from_millis(1),
         backoff_max: Duration::from_millis(2),
+        retry_after: None,
+        avoid_tried: true,
     }
 }
 
@@ -127,6 +134,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
         action,
         request_headers: HeaderMutation::default(),
         response_headers: HeaderMutation::default(),
+        filters: Vec::new(),
     };
     let table = RouteConfig {
         name: "t".into(),

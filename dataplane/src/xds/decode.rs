@@ -10,11 +10,13 @@ mod chain;
 mod check;
 mod cluster;
 mod endpoint;
+mod filter;
 mod hash;
 mod headers;
 mod listener;
 mod matching;
 mod outlier;
+mod retry;
 mod route;
 mod secret;
 #[cfg(test)]

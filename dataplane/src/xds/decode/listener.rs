@@ -29,7 +29,7 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, access_log, chain, cluster::ads_only, duration, endpoint, hash, is, nothing_left,
+    At, Refusal, access_log, chain, cluster::ads_only, duration, endpoint, filter, hash, is, nothing_left,
     optional_duration, pass_over, required, route, unknown_type, unpack,
 };
 use crate::spec::{
@@ -257,20 +257,26 @@ fn upgrade(raw: UpgradeConfig) -> Result<Option<String>, Refusal> {
 fn http_filters(raw: Vec<RawFilter>) -> Result<Vec<HttpFilter>, Refusal> {
     let last =
         raw.len().checked_sub(1).ok_or_else(|| Refusal::new("http_filters", "the router is missing"))?;
-    let filters = Vec::new();
-    for (i, filter) in raw.into_iter().enumerate() {
-        let Some(http_filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+    let mut filters: Vec<HttpFilter> = Vec::new();
+    for (i, raw) in raw.into_iter().enumerate() {
+        let Some(http_filter::ConfigType::TypedConfig(any)) = &raw.config_type else {
             return Err(Refusal::new("typed_config", "missing")).at_index("http_filters", i);
         };
-        if filter.disabled {
-            return Err(Refusal::new("disabled", "not supported by this proxy")).at_index("http_filters", i);
-        }
         if !is::<Router>(any) {
+            if i == last {
+                return Err(unknown_type(any)).at("typed_config").at_index("http_filters", i);
+            }
             // `is_optional` is the control plane's own word that the filter may be missing.
-            if filter.is_optional && i != last {
+            if raw.is_optional && !filter::known_of_listener(any) {
                 continue;
             }
-            return Err(unknown_type(any)).at("typed_config").at_index("http_filters", i);
+            let config = filter::of_listener(any).at("typed_config").at_index("http_filters", i)?;
+            if filters.iter().any(|earlier| *earlier.name == raw.name) {
+                let problem = format!("{:?} is the name of two filters", raw.name);
+                return Err(Refusal::new("name", problem)).at_index("http_filters", i);
+            }
+            filters.push(HttpFilter { name: raw.name.into(), disabled: raw.disabled, config });
+            continue;
         }
         if i != last {
             return Err(Refusal::new("", "the router must be the last filter")).at_index("http_filters", i);

@@ -24,7 +24,7 @@ use crate::spec::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
 /// Largest compiled regular expression, bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 /// One whole, in millionths.
-const ALL_PPM: u32 = 1_000_000;
+pub(super) const ALL_PPM: u32 = 1_000_000;
 
 pub(super) fn route_match(mut raw: RawMatch) -> Result<RouteMatch, Refusal> {
     let ignore_case = raw.case_sensitive.take().is_some_and(|sensitive| !sensitive.value);
@@ -55,21 +55,28 @@ pub(super) fn route_match(mut raw: RawMatch) -> Result<RouteMatch, Refusal> {
     Ok(RouteMatch { path, ignore_case, headers, query, fraction_ppm })
 }
 
-fn fraction(raw: Option<RuntimeFractionalPercent>) -> Result<u32, Refusal> {
+/// A share in millionths; none given is all.
+pub(super) fn fraction(raw: Option<RuntimeFractionalPercent>) -> Result<u32, Refusal> {
     // A runtime key names an override in Envoy's runtime, which we do not have: the default value holds.
-    let Some(FractionalPercent { numerator, denominator }) = raw.and_then(|raw| raw.default_value) else {
-        return Ok(ALL_PPM);
-    };
+    match raw.and_then(|raw| raw.default_value) {
+        None => Ok(ALL_PPM),
+        share => percentage(share).at("default_value"),
+    }
+}
+
+/// A share in millionths; none given is nothing.
+pub(super) fn percentage(raw: Option<FractionalPercent>) -> Result<u32, Refusal> {
+    let Some(FractionalPercent { numerator, denominator }) = raw else { return Ok(0) };
     let scale = match DenominatorType::try_from(denominator) {
         Ok(DenominatorType::Hundred) => 10_000,
         Ok(DenominatorType::TenThousand) => 100,
         Ok(DenominatorType::Million) => 1,
-        Err(_) => return Err(Refusal::new("default_value.denominator", "an unknown value")),
+        Err(_) => return Err(Refusal::new("denominator", "an unknown value")),
     };
     Ok(numerator.saturating_mul(scale).min(ALL_PPM))
 }
 
-fn header(raw: HeaderMatcher) -> Result<HeaderMatch, Refusal> {
+pub(super) fn header(raw: HeaderMatcher) -> Result<HeaderMatch, Refusal> {
     let name = required(raw.name, "name")?.to_ascii_lowercase();
     let value = match raw.header_match_specifier {
         None => ValueMatch::Present(true),

@@ -1,4 +1,4 @@
-//! `RouteConfiguration`: virtual hosts, routes, actions, retries.
+//! `RouteConfiguration`: virtual hosts, routes, actions.
 
 use std::{mem::take, sync::Arc, time::Duration};
 
@@ -6,42 +6,61 @@ use http::{HeaderValue, StatusCode, uri::Scheme};
 use weft_proto::xds::envoy::config::{
     core::v3::data_source::Specifier,
     route::v3::{
-        DirectResponseAction, RedirectAction, RetryPolicy as RawRetry, Route as RawRoute,
-        RouteAction as RawAction, RouteConfiguration, VirtualHost as RawHost, WeightedCluster as RawWeighted,
+        DirectResponseAction, RedirectAction, Route as RawRoute, RouteAction as RawAction,
+        RouteConfiguration, VirtualHost as RawHost, WeightedCluster as RawWeighted,
         redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
         route::Action,
-        route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig},
+        route_action::{
+            ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+            UpgradeConfig,
+        },
         weighted_cluster::{ClusterWeight, cluster_weight},
     },
 };
 
 use super::{
-    At, Refusal, cluster::ads_only, hash, headers, matching, nothing_left, optional_duration, pass_over,
-    required,
+    At, Refusal, cluster::ads_only, filter, hash, headers, matching, nothing_left, optional_duration,
+    pass_over, required, retry,
 };
+use crate::body::{REPLAY_BYTES, REPLAY_BYTES_MAX};
 use crate::spec::{
-    DirectResponse, Forward, HeaderMutation, PathRedirect, Redirect, RetryOn, RetryPolicy, Route,
-    RouteAction, RouteConfig, VirtualHost, WeightedCluster,
+    DirectResponse, FilterOverride, Forward, HeaderMutation, Mirror, MirrorHost, PathRedirect, Redirect,
+    RetryPolicy, Route, RouteAction, RouteConfig, VirtualHost, WeightedCluster,
 };
 
-/// Envoy's defaults, which control planes rely on when they leave a field out.
+/// Envoy's default, which control planes rely on when they leave the field out.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
-const RETRIES: u32 = 1;
-const BACKOFF_BASE: Duration = Duration::from_millis(25);
-const BACKOFF_FACTOR: u32 = 10;
 /// Most routes of one table.
 const ROUTES_MAX: usize = 100_000;
 /// Largest body of a fixed response, bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Header changes of one level: to the request and to the response.
+/// What one level says beside its routes: changes of headers, and what filters do.
 struct Changes {
     request: HeaderMutation,
     response: HeaderMutation,
+    filters: Vec<FilterOverride>,
 }
 
-/// The four header fields that tables, hosts, routes and weighted clusters have alike.
+impl Changes {
+    /// What is said around says it too.
+    fn within(&mut self, outer: &Self) {
+        headers::append(&mut self.request, &outer.request);
+        headers::append(&mut self.response, &outer.response);
+    }
+}
+
+/// The fields that tables, hosts and routes have alike; `outer` is what the level around says of filters.
 macro_rules! changes {
+    ($raw:ident, $outer:expr) => {{
+        let filters = filter::overrides(take(&mut $raw.typed_per_filter_config), $outer)?;
+        let (request, response) = header_changes!($raw);
+        Changes { request, response, filters }
+    }};
+}
+
+/// The four header fields that weighted clusters have, too.
+macro_rules! header_changes {
     ($raw:ident) => {{
         let (add, remove) =
             (take(&mut $raw.request_headers_to_add), take(&mut $raw.request_headers_to_remove));
@@ -49,13 +68,13 @@ macro_rules! changes {
         let (add, remove) =
             (take(&mut $raw.response_headers_to_add), take(&mut $raw.response_headers_to_remove));
         let response = headers::mutation(&headers::RESPONSE, add, remove)?;
-        Changes { request, response }
+        (request, response)
     }};
 }
 
 pub(super) fn route_config(mut raw: RouteConfiguration) -> Result<RouteConfig, Refusal> {
     let name = take(&mut raw.name).into();
-    let outer = changes!(raw);
+    let outer = changes!(raw, &[]);
     let ignore_port = take(&mut raw.ignore_port_in_host_matching);
     let mut virtual_hosts = Vec::with_capacity(raw.virtual_hosts.len());
     let mut count = 0;
@@ -71,8 +90,11 @@ pub(super) fn route_config(mut raw: RouteConfiguration) -> Result<RouteConfig, R
     let on_demand = raw.vhds.take().map(|vhds| ads_only(vhds.config_source).at("vhds.config_source"));
     let on_demand = on_demand.transpose()?.is_some();
     let plain = |mutation: &HeaderMutation| mutation.is_empty();
-    if on_demand && !(plain(&outer.request) && plain(&outer.response)) {
-        return Err(Refusal::new("vhds", "header changes of a table do not reach hosts that come on demand"));
+    if on_demand && !(plain(&outer.request) && plain(&outer.response) && outer.filters.is_empty()) {
+        return Err(Refusal::new(
+            "vhds",
+            "what a table says of headers and filters does not reach hosts on demand",
+        ));
     }
     // A route to an unknown cluster answers 503, so nothing needs to be validated; bodies have a limit of their own.
     pass_over!(raw: metadata, validate_clusters, max_direct_response_body_size_bytes);
@@ -82,7 +104,11 @@ pub(super) fn route_config(mut raw: RouteConfiguration) -> Result<RouteConfig, R
 
 /// A virtual host that comes by itself.
 pub(super) fn host_on_demand(raw: RawHost) -> Result<VirtualHost, Refusal> {
-    let none = Changes { request: HeaderMutation::default(), response: HeaderMutation::default() };
+    let none = Changes {
+        request: HeaderMutation::default(),
+        response: HeaderMutation::default(),
+        filters: Vec::new(),
+    };
     let host = virtual_host(raw, &none)?;
     if host.routes.len() > ROUTES_MAX {
         let problem = format!("{} routes; at most {ROUTES_MAX} are taken", host.routes.len());
@@ -110,10 +136,9 @@ fn virtual_host(mut raw: RawHost, table: &Changes) -> Result<VirtualHost, Refusa
     }
     let domains = domains.into_iter().enumerate();
     let domains = domains.map(|(i, text)| domain(text).at_index("domains", i)).collect::<Result<_, _>>()?;
-    let mut outer = changes!(raw);
-    headers::append(&mut outer.request, &table.request);
-    headers::append(&mut outer.response, &table.response);
-    let retry = raw.retry_policy.take().map(retry_policy).transpose().at("retry_policy")?.flatten();
+    let mut outer = changes!(raw, &table.filters);
+    outer.within(table);
+    let retry = raw.retry_policy.take().map(retry::retry_policy).transpose().at("retry_policy")?.flatten();
     let routes = take(&mut raw.routes).into_iter().enumerate();
     let routes = routes
         .map(|(i, raw)| route(raw, &outer, retry.as_ref()).map(Arc::new).at_index("routes", i))
@@ -140,12 +165,13 @@ fn route(mut raw: RawRoute, outer: &Changes, host_retry: Option<&RetryPolicy>) -
     let name = take(&mut raw.name).into();
     let found = raw.r#match.take().ok_or_else(|| Refusal::new("match", "missing"))?;
     let matches = matching::route_match(found).at("match")?;
-    let mut changes = changes!(raw);
-    headers::append(&mut changes.request, &outer.request);
-    headers::append(&mut changes.response, &outer.response);
+    let mut changes = changes!(raw, &outer.filters);
+    changes.within(outer);
+    let replay_bytes_max = replay_bytes_max(&mut raw)?;
     let action = match raw.action.take() {
         Some(Action::Route(action)) => {
-            RouteAction::Forward(Box::new(forward(action, host_retry).at("route")?))
+            let forward = forward(action, host_retry).at("route")?;
+            RouteAction::Forward(Box::new(Forward { replay_bytes_max, ..forward }))
         }
         Some(Action::Redirect(action)) => RouteAction::Redirect(redirect(action).at("redirect")?),
         Some(Action::DirectResponse(action)) => RouteAction::Direct(direct(action).at("direct_response")?),
@@ -160,7 +186,24 @@ fn route(mut raw: RawRoute, outer: &Changes, host_retry: Option<&RetryPolicy>) -
     // A decorator names spans and a prefix names statistics.
     pass_over!(raw: metadata, decorator, stat_prefix);
     nothing_left(&raw)?;
-    Ok(Route { name, matches, action, request_headers: changes.request, response_headers: changes.response })
+    let Changes { request: request_headers, response: response_headers, filters } = changes;
+    Ok(Route { name, matches, action, request_headers, response_headers, filters })
+}
+
+/// How much of a request's body is kept for another try.
+fn replay_bytes_max(raw: &mut RawRoute) -> Result<usize, Refusal> {
+    let old = raw.per_request_buffer_limit_bytes.take().map(|limit| u64::from(limit.value));
+    let limit = raw.request_body_buffer_limit.take().map(|limit| limit.value).or(old);
+    match limit {
+        None => Ok(REPLAY_BYTES),
+        Some(limit) => match usize::try_from(limit).ok().filter(|limit| *limit <= REPLAY_BYTES_MAX) {
+            Some(limit) => Ok(limit),
+            None => Err(Refusal::new(
+                "request_body_buffer_limit",
+                format!("{limit} bytes; at most {REPLAY_BYTES_MAX} are kept"),
+            )),
+        },
+    }
 }
 
 fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forward, Refusal> {
@@ -192,7 +235,7 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
     let timeout = optional_duration(raw.timeout.take(), "timeout")?.unwrap_or(ROUTE_TIMEOUT);
     let idle_timeout = optional_duration(raw.idle_timeout.take(), "idle_timeout")?;
     let retry = match raw.retry_policy.take() {
-        Some(policy) => retry_policy(policy).at("retry_policy")?,
+        Some(policy) => retry::retry_policy(policy).at("retry_policy")?,
         None => host_retry.cloned(),
     };
     let prefix_rewrite = Some(take(&mut raw.prefix_rewrite)).filter(|prefix| !prefix.is_empty());
@@ -218,6 +261,10 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
     let upgrades =
         upgrades.map(|(i, u)| upgrade(u).at_index("upgrade_configs", i)).collect::<Result<Vec<_>, _>>()?;
     let hash = hash::policies(take(&mut raw.hash_policy))?;
+    let mirrors = take(&mut raw.request_mirror_policies).into_iter().enumerate();
+    let mirrors = mirrors
+        .map(|(i, raw)| mirror(raw).at_index("request_mirror_policies", i))
+        .collect::<Result<_, _>>()?;
     // The header `grpc-timeout` is honoured with or without these; priority DEFAULT is 0 and any other is refused.
     pass_over!(raw: max_grpc_timeout, grpc_timeout_offset, flush_timeout);
     if let Some(mut stream) = raw.max_stream_duration.take() {
@@ -238,7 +285,24 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
         host_rewrite,
         upgrades: upgrades.into_iter().flatten().collect(),
         hash,
+        mirrors,
+        replay_bytes_max: REPLAY_BYTES,
     })
+}
+
+fn mirror(mut raw: RequestMirrorPolicy) -> Result<Mirror, Refusal> {
+    let cluster = required(take(&mut raw.cluster), "cluster")?.into();
+    let ppm = matching::fraction(raw.runtime_fraction.take()).at("runtime_fraction")?;
+    let unchanged = take(&mut raw.disable_shadow_host_suffix_append);
+    let host = match take(&mut raw.host_rewrite_literal) {
+        text if text.is_empty() && unchanged => MirrorHost::Same,
+        text if text.is_empty() => MirrorHost::Shadow,
+        text => MirrorHost::Literal(literal_host(&text)?),
+    };
+    // Whether a copy's span is sampled is for who makes spans.
+    pass_over!(raw: trace_sampled);
+    nothing_left(&raw)?;
+    Ok(Mirror { cluster, ppm, host })
 }
 
 fn weighted(mut raw: RawWeighted) -> Result<Vec<WeightedCluster>, Refusal> {
@@ -267,13 +331,13 @@ pub(super) fn weight_total(weights: impl Iterator<Item = u32>) -> Result<(), Ref
 fn cluster_weight(mut raw: ClusterWeight) -> Result<WeightedCluster, Refusal> {
     let name = required(take(&mut raw.name), "name")?.into();
     let weight = raw.weight.take().map_or(0, |weight| weight.value);
-    let mut changes = changes!(raw);
-    changes.request.host = match raw.host_rewrite_specifier.take() {
+    let (mut request_headers, response_headers) = header_changes!(raw);
+    request_headers.host = match raw.host_rewrite_specifier.take() {
         None => None,
         Some(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(literal_host(&host)?),
     };
     nothing_left(&raw)?;
-    Ok(WeightedCluster { name, weight, request_headers: changes.request, response_headers: changes.response })
+    Ok(WeightedCluster { name, weight, request_headers, response_headers })
 }
 
 fn literal_host(host: &str) -> Result<HeaderValue, Refusal> {
@@ -296,82 +360,6 @@ pub(super) fn upgrade_name(text: &str) -> Result<String, Refusal> {
         return Err(Refusal::new("upgrade_type", format!("{text:?} is not supported by this proxy")));
     }
     Ok(text.to_ascii_lowercase())
-}
-
-/// None where the policy retries on nothing.
-fn retry_policy(mut raw: RawRetry) -> Result<Option<RetryPolicy>, Refusal> {
-    let mut on = retry_on(&take(&mut raw.retry_on)).at("retry_on")?;
-    for (i, status) in take(&mut raw.retriable_status_codes).into_iter().enumerate() {
-        let status = u16::try_from(status).ok().filter(|status| (100..1000).contains(status));
-        let status = status.ok_or_else(|| Refusal::new("", "no HTTP status"));
-        let status = status.at_index("retriable_status_codes", i)?;
-        if on.by_status {
-            on.conditions.statuses.push(status);
-        }
-    }
-    let retries_max = raw.num_retries.take().map_or(RETRIES, |retries| retries.value);
-    let per_try_timeout = optional_duration(raw.per_try_timeout.take(), "per_try_timeout")?;
-    let (mut backoff_base, mut backoff_max) = (BACKOFF_BASE, None);
-    if let Some(backoff) = raw.retry_back_off.take() {
-        backoff_base = optional_duration(backoff.base_interval, "retry_back_off.base_interval")?
-            .filter(|base| !base.is_zero())
-            .ok_or_else(|| Refusal::new("retry_back_off.base_interval", "must be above zero"))?;
-        backoff_max = optional_duration(backoff.max_interval, "retry_back_off.max_interval")?;
-    }
-    let backoff_max = backoff_max.unwrap_or(backoff_base * BACKOFF_FACTOR);
-    if backoff_max < backoff_base {
-        return Err(Refusal::new("retry_back_off.max_interval", "below base_interval"));
-    }
-    for (i, predicate) in take(&mut raw.retry_host_predicate).into_iter().enumerate() {
-        // A retry avoids the endpoints that were tried before, asked or not.
-        if predicate.name != "envoy.retry_host_predicates.previous_hosts" {
-            let problem = format!("{:?} is not supported by this proxy", predicate.name);
-            return Err(Refusal::new("", problem)).at_index("retry_host_predicate", i);
-        }
-    }
-    pass_over!(raw: host_selection_retry_max_attempts);
-    nothing_left(&raw)?;
-    if on.conditions == RetryOn::default() || retries_max == 0 {
-        return Ok(None);
-    }
-    let per_try_timeout = per_try_timeout.filter(|timeout| !timeout.is_zero());
-    Ok(Some(RetryPolicy { on: on.conditions, retries_max, per_try_timeout, backoff_base, backoff_max }))
-}
-
-#[derive(Default)]
-struct ParsedRetryOn {
-    conditions: RetryOn,
-    /// Whether `retriable-status-codes` is among the words.
-    by_status: bool,
-}
-
-fn retry_on(text: &str) -> Result<ParsedRetryOn, Refusal> {
-    let mut parsed = ParsedRetryOn::default();
-    let on = &mut parsed.conditions;
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        match word {
-            "5xx" => on.server_error = true,
-            "gateway-error" => on.gateway_error = true,
-            "reset" => on.reset = true,
-            "reset-before-request" => on.reset_before_request = true,
-            "connect-failure" => on.connect_failure = true,
-            "refused-stream" => on.refused_stream = true,
-            "retriable-4xx" => on.retriable_4xx = true,
-            "retriable-status-codes" => parsed.by_status = true,
-            "cancelled" => on.grpc_statuses.push(1),
-            "deadline-exceeded" => on.grpc_statuses.push(4),
-            "resource-exhausted" => on.grpc_statuses.push(8),
-            "internal" => on.grpc_statuses.push(13),
-            "unavailable" => on.grpc_statuses.push(14),
-            // There is no HTTP/3 whose connection could fail.
-            "http3-post-connect-failure" => {}
-            code => match code.parse::<u16>() {
-                Ok(status) if (100..600).contains(&status) => on.statuses.push(status),
-                _ => return Err(Refusal::new("", format!("{word:?} is not supported by this proxy"))),
-            },
-        }
-    }
-    Ok(parsed)
 }
 
 fn redirect(mut raw: RedirectAction) -> Result<Redirect, Refusal> {

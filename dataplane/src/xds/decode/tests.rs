@@ -25,7 +25,7 @@ use weft_proto::xds::{
         },
         extensions::{
             filters::{
-                http::{cors::v3::Cors, router::v3::Router},
+                http::{header_to_metadata::v3::Config as HeaderToMetadata, router::v3::Router},
                 network::{
                     http_connection_manager::v3::{
                         HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
@@ -153,15 +153,15 @@ fn a_security_field_is_never_ignored() {
     tls.filter_chains[0].transport_socket = transport_socket;
     refused(Kind::Listener, &tls, "filter_chains[0].transport_socket.typed_config");
     let mut filtered = manager();
-    filtered.http_filters.insert(0, http_filter(any(&Cors::default())));
+    filtered.http_filters.insert(0, http_filter(any(&HeaderToMetadata::default())));
     refused(
         Kind::Listener,
         &listener(&filtered),
         "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config",
     );
     let mut per_route = table(to("c"));
-    per_route.virtual_hosts[0].typed_per_filter_config.insert("x".into(), any(&Cors::default()));
-    refused(Kind::Routes, &per_route, "virtual_hosts[0].typed_per_filter_config");
+    per_route.virtual_hosts[0].typed_per_filter_config.insert("x".into(), any(&HeaderToMetadata::default()));
+    refused(Kind::Routes, &per_route, "virtual_hosts[0].typed_per_filter_config[x]");
 }
 
 #[test]
