@@ -62,8 +62,8 @@ pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolic
 pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, PathMatch, StringMatch};
 pub use virtual_service::{
-    Destination, DirectResponse, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Redirect, Retries, Rewrite,
-    VirtualService,
+    Abort, AbortStatus, Cors, Delay, Destination, DirectResponse, Fault, HttpAction, HttpMatch, HttpRoute,
+    MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort, Retries, Rewrite, VirtualService,
 };
 pub use workload_group::WorkloadGroup;
 

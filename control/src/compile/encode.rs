@@ -16,6 +16,7 @@ use weft_proto::xds::{
 pub(crate) mod access_log;
 mod check;
 pub(crate) mod cluster;
+mod filter;
 pub(crate) mod grpc;
 pub(crate) mod listener;
 pub(crate) mod route;

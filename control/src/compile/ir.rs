@@ -13,8 +13,8 @@ pub(crate) use listener::*;
 
 use crate::{
     documents::{
-        HashKey, HeaderOperations, HealthCheck, HttpPool, LoadBalancer, OutlierDetection, PathMatch,
-        RetryBudget, StringMatch, TcpPool, Warmup,
+        Cors, Fault, HashKey, HeaderOperations, HealthCheck, HttpPool, LoadBalancer, OutlierDetection,
+        PathMatch, RedirectPath, RetryBudget, StringMatch, TcpPool, Warmup,
     },
     model::{Health, Locality},
 };
@@ -123,6 +123,19 @@ pub(crate) struct Route {
     pub(crate) matches: Match,
     pub(crate) action: Action,
     pub(crate) headers: HeaderOperations,
+    pub(crate) filters: Filters,
+    /// Name for statistics.
+    pub(crate) stat_prefix: Option<Arc<str>>,
+}
+
+/// What a route says to the HTTP filters of its listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Filters {
+    pub(crate) cors: Option<Cors>,
+    /// Only with parts that some request meets.
+    pub(crate) fault: Option<Fault>,
+    /// Most bytes of a request's body; more is answered 413.
+    pub(crate) request_bytes_max: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -146,7 +159,7 @@ pub(crate) struct HeaderMatch {
 pub(crate) enum Action {
     Forward(Forward),
     Redirect(Redirect),
-    Direct { status: u16, body: Arc<str> },
+    Direct { status: u16, body: Arc<[u8]> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +174,15 @@ pub(crate) struct Forward {
     pub(crate) host_rewrite: Option<Arc<str>>,
     /// What is hashed for the clusters that pick by hash.
     pub(crate) hash: Option<HashKey>,
+    pub(crate) mirrors: Vec<Mirror>,
+}
+
+/// A cluster that gets copies of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Mirror {
+    pub(crate) cluster: Arc<str>,
+    /// Share of requests, in millionths; above zero.
+    pub(crate) ppm: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -177,11 +199,13 @@ pub(crate) struct Retry {
     pub(crate) retries: u32,
     pub(crate) per_try_timeout: Option<Duration>,
     pub(crate) backoff: Option<Duration>,
+    /// Endpoints that were tried are avoided while there are others.
+    pub(crate) avoid_tried: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Redirect {
-    pub(crate) path: Option<Arc<str>>,
+    pub(crate) path: Option<RedirectPath>,
     pub(crate) host: Option<Arc<str>>,
     pub(crate) scheme: Option<Arc<str>>,
     pub(crate) port: Option<u16>,
@@ -208,7 +232,10 @@ pub(crate) fn clusters(routes: &[Route]) -> impl Iterator<Item = &Arc<str>> {
         Action::Forward(forward) => Some(forward),
         Action::Redirect(_) | Action::Direct { .. } => None,
     });
-    forwards.flat_map(|forward| forward.clusters.iter().map(|weighted| &weighted.cluster))
+    forwards.flat_map(|forward| {
+        let mirrors = forward.mirrors.iter().map(|mirror| &mirror.cluster);
+        forward.clusters.iter().map(|weighted| &weighted.cluster).chain(mirrors)
+    })
 }
 
 impl Forward {
@@ -222,6 +249,7 @@ impl Forward {
             regex_rewrite: None,
             host_rewrite: None,
             hash: None,
+            mirrors: Vec::new(),
         }
     }
 }

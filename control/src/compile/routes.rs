@@ -6,13 +6,13 @@ use weft_proto::node::cluster_name;
 
 use super::{
     clusters,
-    ir::{Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, Weighted},
+    ir::{Action, Filters, Forward, HeaderMatch, Match, Mirror, Redirect, Retry, Route, Weighted},
     rules::Rules,
     services::{self, Services},
 };
 use crate::documents::{
-    Destination, Document, HashKey, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, PathMatch, Retries,
-    StringMatch, VirtualService, gateway_name, hosts::Hosts,
+    self, Destination, Document, Fault, HashKey, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, PathMatch,
+    RedirectPort, Retries, StringMatch, VirtualService, gateway_name, hosts::Hosts,
 };
 
 /// What is safe to repeat whatever the request: none of these can have reached the service.
@@ -27,6 +27,7 @@ pub(crate) fn default_retry() -> Option<Retry> {
         retries: DEFAULT_RETRIES,
         per_try_timeout: None,
         backoff: None,
+        avoid_tried: true,
     })
 }
 
@@ -72,13 +73,7 @@ impl View<'_> {
     fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Route {
         let action = match &rule.action {
             HttpAction::Route(destinations) => Action::Forward(self.forward(document, rule, destinations)),
-            HttpAction::Redirect(redirect) => Action::Redirect(Redirect {
-                path: redirect.uri.clone(),
-                host: redirect.authority.clone(),
-                scheme: redirect.scheme.clone(),
-                port: redirect.port,
-                code: redirect.code,
-            }),
+            HttpAction::Redirect(to) => Action::Redirect(redirect(to, self.port)),
             HttpAction::Direct(direct) => Action::Direct { status: direct.status, body: direct.body.clone() },
         };
         let name = match (rule.name.is_empty(), found.name.is_empty()) {
@@ -86,16 +81,29 @@ impl View<'_> {
             (true, _) => found.name.clone(),
             (_, true) => rule.name.clone(),
         };
-        Route { name, matches: matches(found), action, headers: rule.headers.clone() }
+        Route {
+            name,
+            matches: matches(found),
+            action,
+            headers: rule.headers.clone(),
+            filters: Filters {
+                cors: rule.cors.clone(),
+                fault: rule.fault.as_ref().and_then(Fault::effective),
+                request_bytes_max: None,
+            },
+            stat_prefix: found.stat_prefix.clone(),
+        }
     }
 
     fn forward(&self, document: &Document, rule: &HttpRoute, destinations: &[Destination]) -> Forward {
         let rewrite = rule.rewrite.clone().unwrap_or_default();
         let weighted = |destination: &Destination| Weighted {
-            cluster: self.cluster(document, destination),
+            cluster: self.cluster(document, destination.into()),
             weight: destination.weight,
             headers: destination.headers.clone(),
         };
+        let mirror =
+            |to: &documents::Mirror| Mirror { cluster: self.cluster(document, to.into()), ppm: to.ppm };
         let live = destinations.iter().filter(|to| to.weight > 0);
         Forward {
             hash: live.clone().find_map(|to| self.hash_key(document, to)),
@@ -105,17 +113,18 @@ impl View<'_> {
             prefix_rewrite: rewrite.uri,
             regex_rewrite: rewrite.uri_regex,
             host_rewrite: rewrite.authority.or_else(|| rule.headers.host.clone()),
+            mirrors: rule.mirrors.iter().filter(|mirror| mirror.ppm > 0).map(mirror).collect(),
         }
     }
 
     /// What requests to a destination are hashed by. Of several destinations the first that is picked by hash says it for
     /// the route.
     fn hash_key(&self, document: &Document, destination: &Destination) -> Option<HashKey> {
-        let host = self.hosts.canonical(&destination.host.text, &document.namespace);
-        let key = self.hosts.find(&destination.host.text, &document.namespace);
+        let to = To::from(destination);
+        let host = self.hosts.canonical(to.host, &document.namespace);
+        let key = self.hosts.find(to.host, &document.namespace);
         let home = key.map(|key| &*key.namespace).unwrap_or_default();
-        let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
-        self.hash_key_of(&host, home, subset, self.port_of(document, destination))
+        self.hash_key_of(&host, home, to.subset, self.port_of(document, &to))
     }
 
     /// What requests to a port of a host of namespace `home` are hashed by.
@@ -125,21 +134,40 @@ impl View<'_> {
         clusters::hash_key(&rules, subset, port)
     }
 
-    fn cluster(&self, document: &Document, destination: &Destination) -> Arc<str> {
-        let subset = destination.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
-        let canonical = self.hosts.canonical(&destination.host.text, &document.namespace);
-        cluster_name(self.port_of(document, destination), subset, &canonical).into()
+    fn cluster(&self, document: &Document, to: To<'_>) -> Arc<str> {
+        let canonical = self.hosts.canonical(to.host, &document.namespace);
+        cluster_name(self.port_of(document, &to), to.subset, &canonical).into()
     }
 
     /// The destination's port, else the service's only port, else the port that the client used.
-    fn port_of(&self, document: &Document, destination: &Destination) -> u16 {
-        let host = &destination.host.text;
-        let service = self.hosts.find(host, &document.namespace).and_then(|key| self.services.get(key));
+    fn port_of(&self, document: &Document, to: &To<'_>) -> u16 {
+        let service = self.hosts.find(to.host, &document.namespace).and_then(|key| self.services.get(key));
         let only = match service.map(|service| service.ports.as_slice()) {
             Some([only]) => Some(only.number),
             _ => None,
         };
-        destination.port.or(only).unwrap_or(self.port)
+        to.port.or(only).unwrap_or(self.port)
+    }
+}
+
+/// Where requests or their copies go, as a document says it.
+struct To<'a> {
+    host: &'a Arc<str>,
+    subset: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> From<&'a Destination> for To<'a> {
+    fn from(to: &'a Destination) -> Self {
+        let subset = to.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
+        Self { host: &to.host.text, subset, port: to.port }
+    }
+}
+
+impl<'a> From<&'a documents::Mirror> for To<'a> {
+    fn from(to: &'a documents::Mirror) -> Self {
+        let subset = to.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
+        Self { host: &to.host.text, subset, port: to.port }
     }
 }
 
@@ -178,6 +206,21 @@ fn matches(found: &HttpMatch) -> Match {
     }
 }
 
+/// A redirect of requests that come to a port.
+fn redirect(to: &documents::Redirect, port: u16) -> Redirect {
+    Redirect {
+        path: to.path.clone(),
+        host: to.authority.clone(),
+        scheme: to.scheme.clone(),
+        port: match to.port {
+            Some(RedirectPort::Number(number)) => Some(number),
+            Some(RedirectPort::OfRequest) => Some(port),
+            Some(RedirectPort::OfScheme) | None => None,
+        },
+        code: to.code,
+    }
+}
+
 fn retry(retries: &Retries) -> Option<Retry> {
     if retries.attempts == 0 {
         return None;
@@ -199,5 +242,6 @@ fn retry(retries: &Retries) -> Option<Retry> {
         retries: retries.attempts,
         per_try_timeout: retries.per_try_timeout,
         backoff: retries.backoff,
+        avoid_tried: retries.avoid_tried,
     })
 }

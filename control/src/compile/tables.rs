@@ -249,6 +249,8 @@ pub(crate) fn default_route(cluster: &Arc<str>) -> Route {
         matches: Match::default(),
         action: Action::Forward(Forward::plain(cluster.clone(), routes::default_retry())),
         headers: Default::default(),
+        filters: Default::default(),
+        stat_prefix: None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, FromNamespace, HttpAction, Located,
-    MESH_GATEWAY, Problem, ServiceEntry, Severity, VirtualService,
+    Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, FromNamespace, HttpAction, HttpRoute,
+    Located, MESH_GATEWAY, Mirror, Problem, ServiceEntry, Severity, VirtualService,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
@@ -38,12 +38,8 @@ pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
     for (document, service) in documents.virtual_services() {
         view.check_claims(document, service, &mut claimed, &mut problems);
         view.check_gateways(document, service, &mut problems);
-        let routes = service.http.iter().filter_map(|route| match &route.action {
-            HttpAction::Route(destinations) => Some(destinations),
-            HttpAction::Redirect(_) | HttpAction::Direct(_) => None,
-        });
-        for destination in routes.flatten() {
-            view.check_destination(document, destination, &mut problems);
+        for route in &service.http {
+            view.check_route(document, route, &mut problems);
         }
     }
     problems
@@ -190,16 +186,34 @@ impl<'a> View<'a> {
         }
     }
 
-    fn check_destination(&self, document: &Document, to: &Destination, problems: &mut Vec<Problem>) {
-        let canonical = self.canonical(&to.host.text, &document.namespace);
-        if let Some(subset) = &to.subset
+    fn check_route(&self, document: &Document, route: &HttpRoute, problems: &mut Vec<Problem>) {
+        if let HttpAction::Route(destinations) = &route.action {
+            for Destination { host, subset, port, .. } in destinations {
+                self.check_destination(document, host, subset.as_ref(), *port, problems);
+            }
+        }
+        for Mirror { host, subset, port, .. } in &route.mirrors {
+            self.check_destination(document, host, subset.as_ref(), *port, problems);
+        }
+    }
+
+    fn check_destination(
+        &self,
+        document: &Document,
+        host: &Located,
+        subset: Option<&Located>,
+        port: Option<u16>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let canonical = self.canonical(&host.text, &document.namespace);
+        if let Some(subset) = subset
             && !self.has_subset(&canonical, &subset.text)
         {
             let message = match self.subsets.get(&canonical) {
                 Some(_) => {
-                    format!("no DestinationRule of {:?} defines subset {:?}", to.host.text, subset.text)
+                    format!("no DestinationRule of {:?} defines subset {:?}", host.text, subset.text)
                 }
-                None => format!("subset {:?} needs a DestinationRule of {:?}", subset.text, to.host.text),
+                None => format!("subset {:?} needs a DestinationRule of {:?}", subset.text, host.text),
             };
             let known: Vec<&str> = self.subsets.get(&canonical).into_iter().flatten().map(|s| &**s).collect();
             let hint = match known.as_slice() {
@@ -208,15 +222,15 @@ impl<'a> View<'a> {
             };
             problems.push(Problem { severity: Severity::Error, ..warning(document, subset, message, &hint) });
         }
-        if !self.known(&to.host.text, &document.namespace) {
-            problems.push(unknown_host(document, &to.host));
-        } else if let Some(port) = to.port
-            && let Some(service) = self.service(&to.host.text, &document.namespace)
+        if !self.known(&host.text, &document.namespace) {
+            problems.push(unknown_host(document, host));
+        } else if let Some(port) = port
+            && let Some(service) = self.service(&host.text, &document.namespace)
             && !service.ports.iter().any(|known| known.number == port)
         {
             let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
-            let message = format!("{:?} has no port {port}", to.host.text);
-            problems.push(warning(document, &to.host, message, &format!("known are {}", ports.join(", "))));
+            let message = format!("{:?} has no port {port}", host.text);
+            problems.push(warning(document, host, message, &format!("known are {}", ports.join(", "))));
         }
     }
 

@@ -211,11 +211,7 @@ fn cookie(at: &At<'_>, report: &mut Report) -> Option<HashKey> {
 
 fn warmup(at: &At<'_>, report: &mut Report) -> Option<Warmup> {
     let mut object = at.object(report)?;
-    let duration_at = object.required("duration", report);
-    let duration = duration_at.as_ref().and_then(|at| at.duration(report));
-    if let (Some(at), Some(Duration::ZERO)) = (&duration_at, duration) {
-        at.fail(report, "must be more than zero", "");
-    }
+    let duration = object.required("duration", report).and_then(|at| at.duration_above_zero(report));
     let percent = object.field("minimumPercent", report).and_then(|at| at.integer(report, 1, 100));
     let aggression = object.field("aggression", report).and_then(|at| at.milli(report, 1000, 100_000));
     object.finish(report);

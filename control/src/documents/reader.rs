@@ -111,6 +111,27 @@ impl<'a> At<'a> {
         self.milli(report, 0, 100_000)
     }
 
+    /// A share, written `{value: 12.5}` in percent, in millionths.
+    pub(super) fn percentage_ppm(&self, report: &mut Report) -> Option<u32> {
+        let mut object = self.object(report)?;
+        let value = object.required("value", report);
+        object.finish(report);
+        let at = value?;
+        let percent = match at.node.value {
+            Value::Integer(number) => number as f64,
+            Value::Float(number) => number,
+            _ => {
+                at.wanted(report, "a number");
+                return None;
+            }
+        };
+        if (0.0..=100.0).contains(&percent) {
+            return Some((percent * 10_000.0).round() as u32);
+        }
+        at.fail(report, format!("{percent} is out of range"), "0 to 100 are allowed");
+        None
+    }
+
     pub(super) fn port(&self, report: &mut Report) -> Option<u16> {
         self.integer(report, 1, 65535).and_then(|port| u16::try_from(port).ok())
     }
@@ -124,6 +145,16 @@ impl<'a> At<'a> {
                 None
             }
         }
+    }
+
+    /// A duration that is no instant.
+    pub(super) fn duration_above_zero(&self, report: &mut Report) -> Option<Duration> {
+        let duration = self.duration(report)?;
+        if duration.is_zero() {
+            self.fail(report, "must be more than zero", "");
+            return None;
+        }
+        Some(duration)
     }
 
     /// A moment (RFC 3339), in seconds since 1970.

@@ -4,6 +4,8 @@ use crate::model::Mesh;
 
 use super::*;
 
+mod shaping;
+
 /// `spec` starts on line 5 of the document.
 fn document(kind: &str, spec: &str) -> String {
     format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}\n")
@@ -91,10 +93,6 @@ fn virtual_services_are_checked() {
         &route("    timeout: -10s"),
         "f.yaml:8:14: error: spec.http[0].timeout: duration \"-10s\" is negative (write it like 10s, 1.5s, 200ms \
          or 1h30m)",
-    );
-    vs(
-        &route("    fault: {abort: {}}"),
-        "f.yaml:8:5: error: spec.http[0].fault: is not supported (remove it)",
     );
     vs(
         &route("    match:\n    - uri: {regex: \"a(\"}"),

@@ -184,10 +184,7 @@ fn tcp_pool(at: &At<'_>, report: &mut Report) -> Option<TcpPool> {
         Some(found)
     });
     let connect = object.field("connectTimeout", report);
-    let connect_timeout = connect.as_ref().and_then(|at| at.duration(report));
-    if let (Some(at), Some(Duration::ZERO)) = (&connect, connect_timeout) {
-        at.fail(report, "must be more than zero", "");
-    }
+    let connect_timeout = connect.and_then(|at| at.duration_above_zero(report));
     let found = TcpPool {
         connections_max: count(&mut object, "maxConnections", report),
         connect_timeout,

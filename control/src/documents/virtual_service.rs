@@ -12,7 +12,14 @@ use super::{
 use crate::model::ExportTo;
 
 mod action;
+mod cors;
+mod fault;
+mod mirror;
 mod route;
+
+pub use cors::Cors;
+pub use fault::{Abort, AbortStatus, Delay, Fault};
+pub use mirror::Mirror;
 
 /// The gateway name that means every sidecar.
 pub const MESH_GATEWAY: &str = "mesh";
@@ -47,6 +54,12 @@ pub struct HttpRoute {
     pub retries: Option<Retries>,
     /// Changes of headers.
     pub headers: HeaderOperations,
+    /// Faults that are injected.
+    pub fault: Option<Fault>,
+    /// Destinations that get copies of requests.
+    pub mirrors: Vec<Mirror>,
+    /// What pages of other origins may do.
+    pub cors: Option<Cors>,
     /// Where it stands.
     pub place: Place,
 }
@@ -87,6 +100,8 @@ pub struct HttpMatch {
     pub port: Option<u16>,
     /// Gateways that it is limited to; empty is those of the document.
     pub gateways: Vec<Located>,
+    /// Name for statistics of what takes it.
+    pub stat_prefix: Option<Arc<str>>,
 }
 
 /// Where requests go.
@@ -119,15 +134,35 @@ pub struct Rewrite {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redirect {
     /// New path.
-    pub uri: Option<Arc<str>>,
+    pub path: Option<RedirectPath>,
     /// New host.
     pub authority: Option<Arc<str>>,
     /// New scheme.
     pub scheme: Option<Arc<str>>,
     /// New port.
-    pub port: Option<u16>,
+    pub port: Option<RedirectPort>,
     /// 301, 302, 303, 307 or 308.
     pub code: u16,
+}
+
+/// The path that a client is sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RedirectPath {
+    /// In place of the whole path.
+    Full(Arc<str>),
+    /// In place of the prefix that matched.
+    Prefix(Arc<str>),
+}
+
+/// The port that a client is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RedirectPort {
+    /// This one.
+    Number(u16),
+    /// That of the scheme.
+    OfScheme,
+    /// The one that the request came to.
+    OfRequest,
 }
 
 /// An answer of the proxy's own.
@@ -136,7 +171,7 @@ pub struct DirectResponse {
     /// Status.
     pub status: u16,
     /// Body; may be empty.
-    pub body: Arc<str>,
+    pub body: Arc<[u8]>,
 }
 
 /// Retries of a route.
@@ -150,6 +185,8 @@ pub struct Retries {
     pub retry_on: Option<Arc<str>>,
     /// First pause between tries.
     pub backoff: Option<Duration>,
+    /// Whether a retry goes to an endpoint that was not tried yet, while there is one.
+    pub avoid_tried: bool,
 }
 
 pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<VirtualService> {

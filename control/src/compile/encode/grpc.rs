@@ -26,12 +26,8 @@ use weft_proto::xds::{
             },
         },
         extensions::{
-            filters::{
-                http::router::v3::Router,
-                network::http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
-                    http_filter,
-                },
+            filters::network::http_connection_manager::v3::{
+                HttpConnectionManager, Rds, http_connection_manager::RouteSpecifier,
             },
             load_balancing_policies::{
                 least_request::v3::LeastRequest, round_robin::v3::RoundRobin, wrr_locality::v3::WrrLocality,
@@ -42,8 +38,8 @@ use weft_proto::xds::{
 };
 
 use super::{
-    address, ads, any, cluster,
-    listener::{HCM, HCM_TYPE, ROUTER, ROUTER_TYPE},
+    address, ads, any, cluster, filter,
+    listener::{HCM, HCM_TYPE},
     route,
 };
 use crate::{
@@ -113,20 +109,18 @@ pub(crate) fn server_listener(name: &str, bind: SocketAddr) -> Listener {
 
 /// Without any limit of ours: grpc-js takes an idle timeout for the deadline of every call.
 fn manager(routes: RouteSpecifier) -> HttpConnectionManager {
-    let router = HttpFilter {
-        name: ROUTER.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(any(ROUTER_TYPE, &Router::default()))),
-        ..Default::default()
-    };
-    HttpConnectionManager { route_specifier: Some(routes), http_filters: vec![router], ..Default::default() }
+    let http_filters = vec![filter::router()];
+    HttpConnectionManager { route_specifier: Some(routes), http_filters, ..Default::default() }
 }
 
 /// A route table.
 pub(crate) fn routes(table: &ir::RouteConfig) -> RouteConfiguration {
     let mut encoded = route::route_config(table);
     let routes = encoded.virtual_hosts.iter_mut().flat_map(|host| &mut host.routes);
-    for action in routes.filter_map(|route| route.action.as_mut()) {
-        if let Action::Route(forward) = action {
+    for route in routes {
+        // Their listener has none of the filters that this is for.
+        route.typed_per_filter_config.clear();
+        if let Some(Action::Route(forward)) = &mut route.action {
             shape(forward);
         }
     }
@@ -145,6 +139,12 @@ fn shape(forward: &mut RouteAction) {
             *policy_specifier =
                 Some(PolicySpecifier::FilterState(FilterState { key: CHANNEL_ID.to_owned() }));
         }
+    }
+    // They choose endpoints for retries by themselves, and copy nothing.
+    forward.request_mirror_policies.clear();
+    if let Some(policy) = &mut forward.retry_policy {
+        policy.retry_host_predicate.clear();
+        policy.host_selection_retry_max_attempts = 0;
     }
     let pause = forward.retry_policy.as_mut().and_then(|policy| policy.retry_back_off.as_mut());
     if let Some(base) = pause.and_then(|pause| pause.base_interval.as_mut())

@@ -12,17 +12,15 @@ use weft_proto::xds::envoy::{
         },
     },
     extensions::filters::{
-        http::router::v3::Router,
         listener::{
             http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector,
         },
         network::{
             http_connection_manager::v3::{
-                HttpConnectionManager, HttpFilter, Rds,
+                HttpConnectionManager, Rds,
                 http_connection_manager::{
                     CodecType, PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig,
                 },
-                http_filter,
             },
             tcp_proxy::v3::{
                 TcpProxy,
@@ -32,7 +30,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{access_log, address, ads, any, duration, flag, number, route};
+use super::{access_log, address, ads, any, duration, filter, flag, number, route};
 use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport};
 
 pub(super) const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -40,8 +38,6 @@ pub(super) const HCM_TYPE: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
 const TCP_TYPE: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
-pub(super) const ROUTER: &str = "envoy.filters.http.router";
-pub(super) const ROUTER_TYPE: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const ORIGINAL_DST_TYPE: &str = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
@@ -170,16 +166,11 @@ fn typed(name: &str, config: weft_proto::xds::google::protobuf::Any) -> Filter {
 }
 
 fn http(listener: &Listener, routes: RouteSpecifier) -> Filter {
-    let router = HttpFilter {
-        name: ROUTER.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(any(ROUTER_TYPE, &Router::default()))),
-        ..Default::default()
-    };
     let manager = HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: listener.name.to_string(),
         route_specifier: Some(routes),
-        http_filters: vec![router],
+        http_filters: filter::of_listener(listener.direction),
         access_log: access_log::logs(&listener.access_logs),
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: duration(IDLE_TIMEOUT),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_proto::xds::envoy::{
     config::{
         core::v3::{
-            DataSource, HeaderValue, HeaderValueOption, data_source::Specifier,
+            DataSource, HeaderValue, HeaderValueOption, RuntimeFractionalPercent, data_source::Specifier,
             header_value_option::HeaderAppendAction,
         },
         route::v3::{
@@ -14,28 +14,36 @@ use weft_proto::xds::envoy::{
             header_matcher::HeaderMatchSpecifier,
             query_parameter_matcher::QueryParameterMatchSpecifier,
             redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
-            retry_policy::RetryBackOff,
+            retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate},
             route::Action as EncodedAction,
             route_action::{
-                ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+                ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy,
                 hash_policy::{self as policy, PolicySpecifier},
             },
             route_match::PathSpecifier,
             weighted_cluster::{ClusterWeight, cluster_weight},
         },
     },
+    extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
     r#type::matcher::v3::{
         RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern,
     },
 };
 
-use super::{ads, duration, flag, number};
+use super::{ads, any, duration, filter, flag, number};
 use crate::{
     compile::ir::{
-        Action, Forward, HeaderMatch, Match, Redirect, Retry, Route, RouteConfig, VirtualHost, Weighted,
+        Action, Forward, HeaderMatch, Match, Mirror, Redirect, Retry, Route, RouteConfig, VirtualHost,
+        Weighted,
     },
-    documents::{HashKey, HeaderChanges, PathMatch, StringMatch},
+    documents::{HashKey, HeaderChanges, PathMatch, RedirectPath, StringMatch},
 };
+
+const PREVIOUS_HOSTS: &str = "envoy.retry_host_predicates.previous_hosts";
+const PREVIOUS_HOSTS_TYPE: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
+
+/// How often another endpoint is looked for before one that was tried is taken: Istio's number.
+const HOST_SELECTIONS: i64 = 5;
 
 /// A route table.
 pub(crate) fn route_config(table: &RouteConfig) -> RouteConfiguration {
@@ -68,20 +76,27 @@ fn route(route: &Route) -> api::Route {
         request_headers_to_remove: removed(request),
         response_headers_to_add: added(response),
         response_headers_to_remove: removed(response),
+        typed_per_filter_config: filter::of_route(&route.filters),
+        stat_prefix: route.stat_prefix.as_deref().unwrap_or_default().to_owned(),
         action: Some(match &route.action {
             Action::Forward(to) => EncodedAction::Route(forward(to)),
             Action::Redirect(to) => EncodedAction::Redirect(redirect(to)),
             Action::Direct { status, body } => EncodedAction::DirectResponse(DirectResponseAction {
                 status: (*status).into(),
-                body: (!body.is_empty()).then(|| DataSource {
-                    specifier: Some(Specifier::InlineString(body.to_string())),
-                    ..Default::default()
-                }),
+                body: (!body.is_empty()).then(|| data(body)),
                 ..Default::default()
             }),
         }),
         ..Default::default()
     }
+}
+
+fn data(bytes: &[u8]) -> DataSource {
+    let specifier = match std::str::from_utf8(bytes) {
+        Ok(text) => Specifier::InlineString(text.to_owned()),
+        Err(_) => Specifier::InlineBytes(bytes.to_vec()),
+    };
+    DataSource { specifier: Some(specifier), ..Default::default() }
 }
 
 fn added(changes: &HeaderChanges) -> Vec<HeaderValueOption> {
@@ -143,7 +158,7 @@ fn header_match(header: &HeaderMatch) -> HeaderMatcher {
     }
 }
 
-fn string_match(value: &StringMatch) -> StringMatcher {
+pub(super) fn string_match(value: &StringMatch) -> StringMatcher {
     let pattern = match value {
         StringMatch::Exact(text) => MatchPattern::Exact(text.to_string()),
         // An empty prefix holds for every value, but Envoy wants at least one byte.
@@ -172,6 +187,7 @@ fn forward(to: &Forward) -> RouteAction {
         timeout: duration(to.timeout),
         retry_policy: to.retry.as_ref().map(retry),
         hash_policy: to.hash.iter().map(hash_policy).collect(),
+        request_mirror_policies: to.mirrors.iter().map(mirror).collect(),
         prefix_rewrite: to.prefix_rewrite.as_deref().unwrap_or_default().to_owned(),
         regex_rewrite: to.regex_rewrite.as_ref().map(|(pattern, substitution)| RegexMatchAndSubstitute {
             pattern: Some(regex(pattern)),
@@ -181,6 +197,20 @@ fn forward(to: &Forward) -> RouteAction {
             .host_rewrite
             .as_ref()
             .map(|host| HostRewriteSpecifier::HostRewriteLiteral(host.to_string())),
+        ..Default::default()
+    }
+}
+
+fn mirror(to: &Mirror) -> RequestMirrorPolicy {
+    RequestMirrorPolicy {
+        cluster: to.cluster.to_string(),
+        runtime_fraction: Some(RuntimeFractionalPercent {
+            default_value: Some(filter::share(to.ppm)),
+            ..Default::default()
+        }),
+        trace_sampled: flag(false),
+        // What a copy is for sees what the original saw, as Istio has it.
+        disable_shadow_host_suffix_append: true,
         ..Default::default()
     }
 }
@@ -234,7 +264,17 @@ fn retry(retry: &Retry) -> RetryPolicy {
             .backoff
             .filter(|backoff| !backoff.is_zero())
             .map(|backoff| RetryBackOff { base_interval: duration(backoff), max_interval: None }),
+        retry_host_predicate: retry.avoid_tried.then(previous_hosts).into_iter().collect(),
+        host_selection_retry_max_attempts: if retry.avoid_tried { HOST_SELECTIONS } else { 0 },
         ..Default::default()
+    }
+}
+
+fn previous_hosts() -> RetryHostPredicate {
+    let config = any(PREVIOUS_HOSTS_TYPE, &PreviousHostsPredicate::default());
+    RetryHostPredicate {
+        name: PREVIOUS_HOSTS.to_owned(),
+        config_type: Some(retry_host_predicate::ConfigType::TypedConfig(config)),
     }
 }
 
@@ -254,10 +294,10 @@ fn redirect(to: &Redirect) -> RedirectAction {
             .scheme
             .as_ref()
             .map(|scheme| SchemeRewriteSpecifier::SchemeRedirect(scheme.to_string())),
-        path_rewrite_specifier: to
-            .path
-            .as_ref()
-            .map(|path| PathRewriteSpecifier::PathRedirect(path.to_string())),
+        path_rewrite_specifier: to.path.as_ref().map(|path| match path {
+            RedirectPath::Full(path) => PathRewriteSpecifier::PathRedirect(path.to_string()),
+            RedirectPath::Prefix(prefix) => PathRewriteSpecifier::PrefixRewrite(prefix.to_string()),
+        }),
         ..Default::default()
     }
 }

@@ -33,6 +33,8 @@ fn route(headers: &[(&str, Option<StringMatch>, bool)]) -> Route {
     Route {
         name: "r".into(),
         matches: Match { headers: headers.iter().map(header).collect(), ..Match::default() },
+        filters: Default::default(),
+        stat_prefix: None,
         action: Action::Forward(Forward::plain("c".into(), None)),
         headers: HeaderOperations::default(),
     }

@@ -1,9 +1,13 @@
 //! Reads what a rule of a `VirtualService` does: destinations, rewrites, redirects, answers, retries.
 
-use super::{Destination, DirectResponse, Redirect, Retries, Rewrite};
+use std::sync::Arc;
+
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
+
+use super::{Destination, DirectResponse, Redirect, RedirectPath, RedirectPort, Retries, Rewrite};
 use crate::documents::{
     problem::Report,
-    reader::{At, nearest},
+    reader::{At, Object, nearest},
     values::{self, HeaderOperations},
 };
 
@@ -39,7 +43,7 @@ pub(super) fn destinations(at: &At<'_>, report: &mut Report) -> Option<Vec<Desti
     (found.len() == items.len()).then_some(found)
 }
 
-fn destination(
+pub(super) fn destination(
     at: &At<'_>,
     weight: u32,
     headers: HeaderOperations,
@@ -86,15 +90,43 @@ pub(super) fn redirect(at: &At<'_>, report: &mut Report) -> Option<Redirect> {
         at.fail(report, format!("{number} is no redirect"), "301, 302, 303, 307 and 308 are");
     }
     let found = Redirect {
-        uri: object.field("uri", report).and_then(|at| at.text(report)),
+        path: redirect_path(&mut object, report),
         authority: object.field("authority", report).and_then(|at| at.text(report)),
         scheme: object.field("scheme", report).and_then(|at| values::scheme(&at, report)),
-        port: object.field("port", report).and_then(|at| at.port(report)),
+        port: redirect_port(&mut object, report),
         code: u16::try_from(number).unwrap_or(301),
     };
-    object.unsupported(&["derivePort"], report);
     object.finish(report);
     Some(found)
+}
+
+fn redirect_path(object: &mut Object<'_>, report: &mut Report) -> Option<RedirectPath> {
+    let full = object.field("uri", report).and_then(|at| at.text(report));
+    let prefix_at = object.field("prefixRewrite", report);
+    let prefix = prefix_at.as_ref().and_then(|at| at.text(report));
+    if let (Some(_), Some(at)) = (&full, &prefix_at) {
+        at.fail(report, "uri is given too", "keep one of uri and prefixRewrite");
+    }
+    full.map(RedirectPath::Full).or(prefix.map(RedirectPath::Prefix))
+}
+
+const DERIVE_PORT: [&str; 2] = ["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"];
+
+fn redirect_port(object: &mut Object<'_>, report: &mut Report) -> Option<RedirectPort> {
+    let number = object.field("port", report).and_then(|at| at.port(report));
+    let derived = object.field("derivePort", report);
+    if let (Some(_), Some(at)) = (number, &derived) {
+        at.fail(report, "port is given too", "keep one of port and derivePort");
+    }
+    let derived = derived.and_then(|at| match &*at.text(report)? {
+        "FROM_PROTOCOL_DEFAULT" => Some(RedirectPort::OfScheme),
+        "FROM_REQUEST_PORT" => Some(RedirectPort::OfRequest),
+        other => {
+            at.fail(report, format!("{other:?} is unknown"), nearest(other, &DERIVE_PORT));
+            None
+        }
+    });
+    number.map(RedirectPort::Number).or(derived)
 }
 
 /// Envoy refuses larger direct responses by default.
@@ -105,19 +137,39 @@ pub(super) fn direct_response(at: &At<'_>, report: &mut Report) -> Option<Direct
     let status = object.required("status", report).and_then(|at| at.integer(report, 200, 599));
     let body = object.field("body", report).and_then(|at| {
         let mut object = at.object(report)?;
-        let text = object.required("string", report);
-        let body = text.as_ref().and_then(|at| at.text(report));
-        if let (Some(at), Some(body)) = (&text, &body)
-            && body.len() > DIRECT_BODY_BYTES_MAX
-        {
+        let text = object.field("string", report).and_then(|at| at.text(report));
+        let bytes = object.field("bytes", report).and_then(|at| base64(&at, report));
+        object.finish(report);
+        let body = match (text, bytes) {
+            (Some(text), None) => Some(Arc::from(text.as_bytes())),
+            (None, bytes) => bytes,
+            (Some(_), Some(_)) => {
+                at.fail(report, "string and bytes are both given", "keep one of them");
+                None
+            }
+        };
+        if body.as_ref().is_none_or(|body| body.is_empty()) && report.is_clean() {
+            at.fail(report, "says no body", "add string or bytes, or remove body");
+        }
+        if body.as_ref().is_some_and(|body| body.len() > DIRECT_BODY_BYTES_MAX) {
             at.fail(report, "the body is too long", format!("{DIRECT_BODY_BYTES_MAX} bytes are allowed"));
         }
-        object.unsupported(&["bytes"], report);
-        object.finish(report);
         body
     });
     object.finish(report);
     Some(DirectResponse { status: u16::try_from(status?).ok()?, body: body.unwrap_or_default() })
+}
+
+/// Bytes in base64, as JSON has them.
+fn base64(at: &At<'_>, report: &mut Report) -> Option<Arc<[u8]>> {
+    let text = at.text(report)?;
+    match STANDARD.decode(&*text) {
+        Ok(bytes) => Some(bytes.into()),
+        Err(error) => {
+            at.fail(report, format!("is not base64: {error}"), "");
+            None
+        }
+    }
 }
 
 /// Conditions that Envoy knows, and that both dataplanes understand.
@@ -158,8 +210,12 @@ pub(super) fn retries(at: &At<'_>, report: &mut Report) -> Option<Retries> {
         per_try_timeout: object.field("perTryTimeout", report).and_then(|at| at.duration(report)),
         retry_on: retry_on.filter(|text| !text.trim().is_empty()),
         backoff: object.field("backoff", report).and_then(|at| at.duration(report)),
+        avoid_tried: object
+            .field("retryIgnorePreviousHosts", report)
+            .and_then(|at| at.boolean(report))
+            .unwrap_or(true),
     };
-    object.unsupported(&["retryRemoteLocalities", "retryIgnorePreviousHosts"], report);
+    object.unsupported(&["retryRemoteLocalities"], report);
     object.finish(report);
     Some(found)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HttpAction, HttpMatch, HttpRoute, action};
+use super::{HttpAction, HttpMatch, HttpRoute, action, cors, fault, mirror};
 use crate::documents::{
     problem::Report,
     reader::{At, Object},
@@ -21,9 +21,10 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<HttpRoute> {
     let timeout = object.field("timeout", report).and_then(|at| at.duration(report));
     let retries = object.field("retries", report).and_then(|at| action::retries(&at, report));
     let headers = values::headers(&mut object, report);
-    let later =
-        ["fault", "mirror", "mirrors", "mirrorPercentage", "mirror_percent", "corsPolicy", "delegate"];
-    object.unsupported(&later, report);
+    let fault = object.field("fault", report).and_then(|at| fault::read(&at, report));
+    let mirrors = mirror::read(&mut object, report);
+    let cors = object.field("corsPolicy", report).and_then(|at| cors::read(&at, report));
+    object.unsupported(&["delegate"], report);
     let place = object.place;
     let path = object.path.clone();
     object.finish(report);
@@ -45,7 +46,7 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<HttpRoute> {
         }
     };
     let rewrite = rewrite.map(|(rewrite, _)| rewrite);
-    Some(HttpRoute { name, matches, action, rewrite, timeout, retries, headers, place })
+    Some(HttpRoute { name, matches, action, rewrite, timeout, retries, headers, fault, mirrors, cors, place })
 }
 
 fn http_match(at: &At<'_>, report: &mut Report) -> Option<HttpMatch> {
@@ -75,8 +76,9 @@ fn http_match(at: &At<'_>, report: &mut Report) -> Option<HttpMatch> {
         query_params,
         port: object.field("port", report).and_then(|at| at.port(report)),
         gateways: object.list("gateways", report).iter().filter_map(|at| at.located(report)).collect(),
+        stat_prefix: object.field("statPrefix", report).and_then(|at| at.text(report)),
     };
-    object.unsupported(&["sourceLabels", "sourceNamespace", "statPrefix"], report);
+    object.unsupported(&["sourceLabels", "sourceNamespace"], report);
     object.finish(report);
     Some(found)
 }

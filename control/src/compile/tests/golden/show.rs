@@ -15,12 +15,18 @@ use weft_proto::xds::envoy::{
     },
     extensions::{
         filters::{
-            http::router::v3::Router,
+            http::{
+                buffer::v3::{Buffer, BufferPerRoute},
+                cors::v3::{Cors, CorsPolicy},
+                fault::v3::HttpFault,
+                router::v3::Router,
+            },
             network::{http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy},
         },
         load_balancing_policies::{
             least_request::v3::LeastRequest, round_robin::v3::RoundRobin, wrr_locality::v3::WrrLocality,
         },
+        retry::host::previous_hosts::v3::PreviousHostsPredicate,
         upstreams::http::v3::HttpProtocolOptions,
     },
 };
@@ -103,6 +109,12 @@ fn unpacked(type_url: &str, bytes: &[u8]) -> String {
     match type_url.rsplit('.').next().unwrap() {
         "HttpConnectionManager" => text::<HttpConnectionManager>(bytes),
         "TcpProxy" => text::<TcpProxy>(bytes),
+        "Buffer" => text::<Buffer>(bytes),
+        "BufferPerRoute" => text::<BufferPerRoute>(bytes),
+        "Cors" => text::<Cors>(bytes),
+        "CorsPolicy" => text::<CorsPolicy>(bytes),
+        "HTTPFault" => text::<HttpFault>(bytes),
+        "PreviousHostsPredicate" => text::<PreviousHostsPredicate>(bytes),
         "Router" => text::<Router>(bytes),
         "WrrLocality" => text::<WrrLocality>(bytes),
         "LeastRequest" => text::<LeastRequest>(bytes),
