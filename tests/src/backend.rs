@@ -46,6 +46,9 @@ pub struct Seen {
     pub body_bytes: usize,
     /// Trailer values by name.
     pub trailers: BTreeMap<String, String>,
+    /// Whether all of it has come.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// Attempts by request id (`x-echo-id`), over all backends that share the count.
@@ -76,6 +79,7 @@ impl Attempts {
         let mut all = self.0.lock().expect("no holder panics");
         if let Some(slot) = all.get_mut(id).and_then(|seen| seen.get_mut(attempt as usize - 1)) {
             slot.clone_from(seen);
+            slot.whole = true;
         }
     }
 }

@@ -190,6 +190,10 @@ pub struct Expect {
     pub size: Option<usize>,
     /// Attempts that the backends counted.
     pub attempts: Option<u32>,
+    /// Backends that must get a copy of the request, sooner or later: `service@version`. They are no attempts.
+    pub copies: Vec<String>,
+    /// How many versions were asked.
+    pub tried: Option<usize>,
     /// Share of the answers of each version, in percent.
     pub share: BTreeMap<String, f64>,
     /// Share of the answers of each status, in percent.

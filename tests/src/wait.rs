@@ -25,6 +25,18 @@ where
     }
 }
 
+/// Asks `probe` until it answers, for some time at most.
+pub async fn within<T>(limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        match probe().await {
+            Some(found) => return Some(found),
+            None if started.elapsed() > limit => return None,
+            None => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
 /// Waits until something listens on a local port.
 pub async fn listening(what: &str, address: std::net::SocketAddr) {
     until(what, START, async || tokio::net::TcpStream::connect(address).await.map(drop)).await;

@@ -6,7 +6,7 @@ use super::{Case, Expect};
 use crate::{access_log::Entry, backend::Seen, client::Answer};
 
 /// Headers that are no part of the comparison, on either side, with the reason.
-pub const IGNORED: [(&str, &str); 12] = [
+pub const IGNORED: [(&str, &str); 13] = [
     ("date", "Envoy adds one"),
     ("server", "Envoy names itself"),
     ("connection", "concerns one hop"),
@@ -16,6 +16,7 @@ pub const IGNORED: [(&str, &str); 12] = [
     ("x-envoy-expected-rq-timeout-ms", "our proxy tells upstreams nothing about its configuration"),
     ("x-envoy-original-path", "our proxy tells upstreams nothing about its configuration"),
     ("x-envoy-original-host", "our proxy tells upstreams nothing about its configuration"),
+    ("x-envoy-internal", "our proxy tells upstreams nothing about its configuration"),
     ("x-echo-id", "names the dataplane"),
     ("x-echo-service", "is the origin"),
     ("x-echo-version", "is the origin"),
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub versions: BTreeMap<String, u32>,
     /// How often each status was answered.
     pub statuses: BTreeMap<u16, u32>,
+    /// How many versions were asked.
+    pub tried: usize,
 }
 
 /// A field that is not as it should be.
@@ -79,19 +82,39 @@ impl Outcome {
     /// Takes in what the backend saw last, and how often it was asked.
     pub fn seen(&mut self, seen: &[Seen]) {
         self.put("attempts", seen.len());
-        let Some(seen) = seen.last() else { return };
-        self.put("seen method", &seen.method);
-        self.put("seen path", &seen.path);
-        self.put("seen host", &seen.host);
-        self.put("seen protocol", &seen.protocol);
-        self.put("seen body bytes", seen.body_bytes);
+        self.tried = seen.iter().map(|seen| &seen.version).collect::<BTreeSet<_>>().len();
+        if let Some(seen) = seen.last() {
+            self.arrival("seen", seen);
+        }
+    }
+
+    /// Forgets what backends saw of a header.
+    pub fn forget(&mut self, header: &str) {
+        let end = format!(" header {header}");
+        self.fields.retain(|field, _| field.starts_with("header ") || !field.ends_with(&end));
+    }
+
+    /// Takes in what a backend saw that got a copy, or that none came.
+    pub fn copy(&mut self, to: &str, seen: Option<&Seen>) {
+        match seen {
+            Some(seen) => self.arrival(&format!("copy {to}"), seen),
+            None => self.put(format!("copy {to}"), "none came"),
+        }
+    }
+
+    fn arrival(&mut self, what: &str, seen: &Seen) {
+        self.put(format!("{what} method"), &seen.method);
+        self.put(format!("{what} path"), &seen.path);
+        self.put(format!("{what} host"), &seen.host);
+        self.put(format!("{what} protocol"), &seen.protocol);
+        self.put(format!("{what} body bytes"), seen.body_bytes);
         for (name, values) in &seen.headers {
             if name != "host" {
-                self.header("seen header", name, values.join(","));
+                self.header(&format!("{what} header"), name, values.join(","));
             }
         }
         for (name, value) in &seen.trailers {
-            self.put(format!("seen trailer {name}"), value);
+            self.put(format!("{what} trailer {name}"), value);
         }
     }
 
@@ -177,6 +200,9 @@ impl Outcome {
                 }
             }
         }
+        let lost =
+            expect.copies.iter().map(|to| format!("copy {to}")).filter(|field| self.get(field).is_some());
+        wrong.extend(lost.map(|field| Wrong { field, text: "expected a copy, got none".to_owned() }));
         self.check_body(expect, answer, &mut wrong);
         self.check_shares(expect, &mut wrong);
         wrong
@@ -221,6 +247,10 @@ impl Outcome {
         for (status, wanted) in &expect.statuses {
             let count = self.statuses.get(status).copied().unwrap_or(0);
             want("statuses", status.to_string(), *wanted, count, self.statuses.values().sum());
+        }
+        if let Some(wanted) = expect.tried.filter(|wanted| *wanted != self.tried) {
+            let text = format!("expected {wanted} versions, got {}", self.tried);
+            wrong.push(Wrong { field: "tried".to_owned(), text });
         }
         if let Some(wanted) = expect.distinct
             && wanted != self.versions.len()

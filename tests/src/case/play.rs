@@ -1,6 +1,6 @@
 //! Runs a case at one dataplane.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
 use http::Request;
@@ -12,9 +12,13 @@ use super::{
 };
 use crate::{
     access_log::Entry,
-    backend::{Attempts, tcp_exchange},
+    backend::{Attempts, Seen, tcp_exchange},
     client::{self, Answer, Connection, Failure},
+    wait,
 };
+
+/// Time for copies to arrive.
+const COPIES_WITHIN: Duration = Duration::from_secs(5);
 
 /// A dataplane as cases see it.
 pub struct Stage<'a> {
@@ -85,11 +89,33 @@ impl Case {
         if let Err(failure) = result {
             played.outcome.put("failure", failure);
         }
+        if !self.expect.copies.is_empty() {
+            played.copies(&self.expect.copies, stage.attempts).await;
+        }
         played
     }
 }
 
 impl Played {
+    /// Waits for the copies, and tells them from the attempts.
+    async fn copies(&mut self, wanted: &[String], attempts: &Attempts) {
+        let origin = |seen: &Seen| format!("{}@{}", seen.service, seen.version);
+        let copy_of =
+            |seen: &[Seen], to: &String| seen.iter().find(|seen| seen.whole && origin(seen) == **to).cloned();
+        let arrived = wait::within(COPIES_WITHIN, async || {
+            let seen = attempts.seen(&self.id);
+            wanted.iter().all(|to| copy_of(&seen, to).is_some()).then_some(seen)
+        });
+        let seen = arrived.await.unwrap_or_else(|| attempts.seen(&self.id));
+        for to in wanted {
+            self.outcome.copy(to, copy_of(&seen, to).as_ref());
+        }
+        let tries: Vec<Seen> = seen.into_iter().filter(|seen| !wanted.contains(&origin(seen))).collect();
+        self.outcome.seen(&tries);
+        // Envoy writes its own address into what it copies, and with luck into the original, too.
+        self.outcome.forget("x-forwarded-for");
+    }
+
     async fn request(&mut self, ask: &Ask, stage: &Stage<'_>) -> Result<(), String> {
         let (door, id) = (stage.doors.http[&ask.door], self.id.clone());
         let lanes = stream::iter(0..ask.at_once).map(|lane| {
