@@ -278,6 +278,7 @@ impl Cluster {
                 // Nothing that the endpoint has to do with.
                 Cause::BadRequest
                 | Cause::BadPath
+                | Cause::UpgradeRefused
                 | Cause::NoRoute
                 | Cause::NotTold
                 | Cause::TooManyUntold

@@ -13,6 +13,8 @@ pub enum Cause {
     BadRequest,
     /// The path means different things to different readers.
     BadPath,
+    /// A change of protocol is asked for that is not allowed, or that the way to the endpoint cannot carry.
+    UpgradeRefused,
     /// No route matches.
     NoRoute,
     /// The host is not known, and the control plane did not tell in time what it is.
@@ -114,6 +116,7 @@ impl Cause {
         let (status, grpc, flag, details, body) = match self {
             Cause::BadRequest => (StatusCode::BAD_REQUEST, INTERNAL, "DPE", "bad_request", "bad request"),
             Cause::BadPath => (StatusCode::BAD_REQUEST, INTERNAL, "-", "path_normalization_failed", ""),
+            Cause::UpgradeRefused => (StatusCode::FORBIDDEN, PERMISSION_DENIED, "-", "upgrade_failed", ""),
             Cause::NoRoute => (StatusCode::NOT_FOUND, UNIMPLEMENTED, "NR", "route_not_found", ""),
             Cause::NotTold => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -210,7 +213,9 @@ impl Cause {
 
     fn side(self) -> Side {
         match self {
-            Cause::BadRequest | Cause::BadPath | Cause::BodyTooLarge => Side::Downstream,
+            Cause::BadRequest | Cause::BadPath | Cause::BodyTooLarge | Cause::UpgradeRefused => {
+                Side::Downstream
+            }
             Cause::NoRoute
             | Cause::NotTold
             | Cause::TooManyUntold
@@ -232,6 +237,7 @@ impl Cause {
         match self {
             Cause::BadRequest
             | Cause::BadPath
+            | Cause::UpgradeRefused
             | Cause::NoRoute
             | Cause::NotTold
             | Cause::TooManyUntold

@@ -192,9 +192,11 @@ async fn forward(
     let started = if record.flags.has("DI") { Instant::now() } else { record.started() };
     let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
     let mut http2 = speaks_http2(cluster, arrived.parts.version);
-    let tunnel = arrived.tunnel.take().filter(|tunnel| {
-        http2 != Some(true) && (tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades()))
-    });
+    let tunnel = arrived.tunnel.take();
+    let allowed = |tunnel: &Tunnel| tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades());
+    if tunnel.as_ref().is_some_and(|tunnel| http2 == Some(true) || !allowed(tunnel)) {
+        return Err(Cause::UpgradeRefused.into());
+    }
     if tunnel.is_some() {
         http2 = Some(false);
     }

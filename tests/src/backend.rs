@@ -3,15 +3,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
     service::service_fn,
@@ -83,6 +83,9 @@ impl Attempts {
         }
     }
 }
+
+/// What a backend answers with.
+type Content = BoxBody<Bytes, hyper::Error>;
 
 /// A running backend; stops when dropped.
 pub struct Backend {
@@ -168,7 +171,7 @@ async fn grpc_connection(stream: TcpStream, version: Arc<str>) {
             let mut message = vec![0];
             message.extend((version.len() as u32).to_be_bytes());
             message.extend(version.as_bytes());
-            let body = with_trailer(message.into(), "grpc-status", "0")?;
+            let body = with_trailers(message.into(), trailer("grpc-status: 0")?);
             Response::builder()
                 .header("content-type", "application/grpc")
                 .body(body)
@@ -214,7 +217,7 @@ async fn http_connection(
         let _ = connection.await;
     } else {
         let server = hyper::server::conn::http1::Builder::new();
-        let mut connection = std::pin::pin!(server.serve_connection(io, service));
+        let mut connection = std::pin::pin!(server.serve_connection(io, service).with_upgrades());
         tokio::select! {
             _ = connection.as_mut() => return,
             _ = finish.wait_for(|finish| *finish) => connection.as_mut().graceful_shutdown(),
@@ -226,7 +229,10 @@ async fn http_connection(
 async fn answer(
     request: Request<Incoming>,
     who: Arc<(String, String, Attempts)>,
-) -> Result<Response<BoxBody<Bytes, Infallible>>, &'static str> {
+) -> Result<Response<Content>, &'static str> {
+    if request.headers().get("upgrade").is_some_and(|protocol| protocol == "websocket") {
+        return upgraded(request);
+    }
     let (service, version, attempts) = &*who;
     let (head, body) = request.into_parts();
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -257,6 +263,10 @@ async fn answer(
         Some(status) if failing => status as u16,
         _ => 200,
     };
+    let trailer = text("x-echo-trailer").map(trailer).transpose()?;
+    if text("x-echo-stream").is_some() {
+        return Ok(Response::new(streamed(body, trailer)));
+    }
     let body = body.collect().await.map_err(|_| "the request's body broke off")?;
     if let Some(trailers) = body.trailers() {
         seen.trailers = values(trailers).into_iter().map(|(k, v)| (k, v.join(","))).collect();
@@ -266,6 +276,7 @@ async fn answer(
         attempts.whole(id, attempt, &seen);
     }
     let content = match number("x-echo-size") {
+        Some(_) if head.method == http::Method::HEAD => Bytes::new(),
         Some(size) => Bytes::from(vec![b'w'; size as usize]),
         None => serde_json::to_vec(&seen).expect("plain values serialise").into(),
     };
@@ -277,21 +288,56 @@ async fn answer(
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         response = response.header(name.trim(), value.trim());
     }
-    let body = match text("x-echo-trailer").and_then(|line| line.split_once(':')) {
-        Some((name, value)) => with_trailer(content, name.trim(), value.trim())?,
-        None => Full::new(content).boxed(),
+    if let (true, Some(size)) = (head.method == http::Method::HEAD, text("x-echo-size")) {
+        response = response.header("content-length", size);
+    }
+    let body = match trailer {
+        Some(trailers) => with_trailers(content, trailers),
+        None => Full::new(content).map_err(|never| match never {}).boxed(),
     };
     response.body(body).map_err(|_| "the scripted answer is no HTTP")
 }
 
-fn with_trailer(content: Bytes, name: &str, value: &str) -> Result<BoxBody<Bytes, Infallible>, &'static str> {
+/// `name: value`.
+fn trailer(line: &str) -> Result<HeaderMap, &'static str> {
+    let (name, value) = line.split_once(':').ok_or("a trailer has no colon")?;
     let mut trailers = HeaderMap::new();
     trailers.insert(
-        HeaderName::try_from(name).map_err(|_| "bad trailer name")?,
-        HeaderValue::try_from(value).map_err(|_| "bad trailer value")?,
+        HeaderName::try_from(name.trim()).map_err(|_| "bad trailer name")?,
+        HeaderValue::try_from(value.trim()).map_err(|_| "bad trailer value")?,
     );
+    Ok(trailers)
+}
+
+fn with_trailers(content: Bytes, trailers: HeaderMap) -> Content {
     let frames = [Ok(Frame::data(content)), Ok(Frame::trailers(trailers))];
-    Ok(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames))))
+    BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)))
+}
+
+/// The request's body as it comes, and a trailer.
+fn streamed(body: Incoming, trailer: Option<HeaderMap>) -> Content {
+    let data = BodyStream::new(body).filter(|frame| {
+        let passes = frame.as_ref().map_or(true, Frame::is_data);
+        std::future::ready(passes)
+    });
+    let end = futures::stream::iter(trailer.map(|trailer| Ok(Frame::trailers(trailer))));
+    BodyExt::boxed(StreamBody::new(data.chain(end)))
+}
+
+/// Agrees to a WebSocket and echoes every byte of it. The key comes back as it was.
+fn upgraded(request: Request<Incoming>) -> Result<Response<Content>, &'static str> {
+    let key = request.headers().get("sec-websocket-key").cloned().ok_or("a WebSocket has a key")?;
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+        if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+            let _ = write.shutdown().await;
+        }
+    });
+    let response =
+        Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+    let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
+    response.header("sec-websocket-accept", key).body(body).map_err(|_| "a key is a header's value")
 }
 
 fn values(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {

@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
-use hyper::{body::Frame, client::conn};
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinHandle};
 
@@ -111,7 +114,8 @@ impl Connection {
             .unwrap_or_else(|_| Err(Failure::Broken(format!("no answer within {ANSWER_WITHIN:?}"))))
     }
 
-    async fn exchange(&mut self, request: Request<Body>) -> Result<Answer, Failure> {
+    /// Sends one request and waits for the head of its answer; the body comes as it is read.
+    pub async fn start(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
         let sent = match &mut self.sender {
             Sender::H1(sender) => {
                 sender.ready().await.map_err(|_| Failure::Unsent)?;
@@ -122,11 +126,14 @@ impl Connection {
                 sender.try_send_request(request).await
             }
         };
-        let response = sent.map_err(|mut failed| match failed.take_message() {
+        sent.map_err(|mut failed| match failed.take_message() {
             Some(_) => Failure::Unsent,
             None => Failure::Broken(format!("send: {:?}", failed.into_error())),
-        })?;
-        let (head, body) = response.into_parts();
+        })
+    }
+
+    async fn exchange(&mut self, request: Request<Body>) -> Result<Answer, Failure> {
+        let (head, body) = self.start(request).await?.into_parts();
         let body =
             body.collect().await.map_err(|error| Failure::Broken(format!("read the body: {error:?}")))?;
         let mut trailers = BTreeMap::new();

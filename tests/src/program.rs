@@ -46,6 +46,14 @@ impl Program {
         self.child.id()
     }
 
+    /// The most memory that it had so far (`VmHWM`), KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = peak.and_then(|peak| peak.split_whitespace().next()?.parse().ok());
+        number.expect("Linux tells the memory of a process")
+    }
+
     /// What it wrote so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -83,7 +83,6 @@ async fn serve_http1(stream: Stream, serving: &Rc<Serving>, http: &HttpListener)
         .timer(TokioTimer::new())
         .header_read_timeout(serving.chain.idle_timeout)
         .max_buf_size(http.headers_bytes_max.max(READ_BUFFER_MIN))
-        .pipeline_flush(true)
         .auto_date_header(false);
     if http.headers_count_max != HEADERS_ON_STACK {
         builder.max_headers(http.headers_count_max);

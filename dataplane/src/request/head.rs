@@ -27,7 +27,7 @@ const INTERNAL_PREFIX: &str = "x-envoy-";
 /// become one where `merge_slashes` says so.
 pub fn normalise(parts: &mut Parts, merge_slashes: bool) -> Result<HeaderValue, Fault> {
     if parts.method == Method::CONNECT {
-        return Err(Cause::BadRequest.into());
+        return Err(Cause::NoRoute.into()); // No route takes it: it has no path.
     }
     let host = host(parts)?;
     if let Some(path) = normal_path(parts.uri.path(), merge_slashes)? {

@@ -20,7 +20,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// What the request asks for, if it asks.
+    /// What the request asks for, if it asks. `h2c` is an offer that may be passed over (RFC 7540, 3.2), and is.
     pub(super) fn asked(request: &mut Request<Incoming>) -> Option<Self> {
         if request.version() != Version::HTTP_11 {
             return None;
@@ -29,7 +29,8 @@ impl Tunnel {
         let named = request.headers().get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
         let meant =
             named.flat_map(|line| line.split(',')).any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
-        meant.then(|| Self { protocol, downstream: hyper::upgrade::on(request) })
+        let offer = protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
+        (meant && !offer).then(|| Self { protocol, downstream: hyper::upgrade::on(request) })
     }
 
     /// Whether one of the names allowed, lower case, is the one asked for.
