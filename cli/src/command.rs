@@ -6,6 +6,7 @@ pub mod canary;
 pub mod completion;
 pub mod control;
 pub mod delete;
+mod document_status;
 pub mod get;
 pub mod proxy;
 pub mod source;

@@ -1,5 +1,7 @@
 //! The kinds that `get` and `delete` know, and the names that people type for them.
 
+use std::fmt;
+
 use clap::ValueEnum;
 
 /// Everything that can be listed.
@@ -17,8 +19,8 @@ pub enum Kind {
     /// ServiceEntry documents.
     #[value(aliases = ["serviceentry", "se"])]
     Serviceentries,
-    /// Gateway documents.
-    #[value(aliases = ["gateway", "gw"])]
+    /// Gateway documents of Istio.
+    #[value(aliases = ["gateway", "gw", "gateways.networking.istio.io", "gateway.networking.istio.io"])]
     Gateways,
     /// WorkloadEntry documents.
     #[value(aliases = ["workloadentry", "we"])]
@@ -32,6 +34,33 @@ pub enum Kind {
     /// Sidecar documents.
     #[value(aliases = ["sidecar"])]
     Sidecars,
+    /// Gateway documents of the Gateway API.
+    #[value(
+        name = "gateways.gateway.networking.k8s.io",
+        aliases = ["gateway.gateway.networking.k8s.io", "gtw"]
+    )]
+    EdgeGateways,
+    /// GatewayClass documents.
+    #[value(aliases = ["gatewayclass", "gc"])]
+    Gatewayclasses,
+    /// HTTPRoute documents.
+    #[value(aliases = ["httproute"])]
+    Httproutes,
+    /// GRPCRoute documents.
+    #[value(aliases = ["grpcroute"])]
+    Grpcroutes,
+    /// TLSRoute documents.
+    #[value(aliases = ["tlsroute"])]
+    Tlsroutes,
+    /// TCPRoute documents.
+    #[value(aliases = ["tcproute"])]
+    Tcproutes,
+    /// ReferenceGrant documents.
+    #[value(aliases = ["referencegrant", "refgrant"])]
+    Referencegrants,
+    /// Namespace documents, for their labels.
+    #[value(aliases = ["namespace", "ns"])]
+    Namespaces,
     /// Services of the registry, merged over all sources.
     #[value(aliases = ["service", "svc"])]
     Services,
@@ -44,6 +73,13 @@ pub enum Kind {
     /// Sources that feed the registry.
     #[value(aliases = ["source"])]
     Sources,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 impl Kind {
@@ -59,6 +95,14 @@ impl Kind {
             Kind::Workloadgroups => Some("WorkloadGroup"),
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
             Kind::Sidecars => Some("Sidecar"),
+            Kind::EdgeGateways => Some("Gateway.gateway.networking.k8s.io"),
+            Kind::Gatewayclasses => Some("GatewayClass"),
+            Kind::Httproutes => Some("HTTPRoute"),
+            Kind::Grpcroutes => Some("GRPCRoute"),
+            Kind::Tlsroutes => Some("TLSRoute"),
+            Kind::Tcproutes => Some("TCPRoute"),
+            Kind::Referencegrants => Some("ReferenceGrant"),
+            Kind::Namespaces => Some("Namespace"),
             Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
         }
     }
@@ -71,6 +115,16 @@ mod tests {
     #[track_caller]
     fn check(typed: &str, expected: Kind) {
         assert_eq!(Kind::from_str(typed, true), Ok(expected), "{typed}");
+    }
+
+    #[test]
+    fn the_two_kinds_of_gateways_are_told_apart_by_their_groups() {
+        check("gateways", Kind::Gateways);
+        check("gateway.networking.istio.io", Kind::Gateways);
+        check("Gateway.gateway.networking.k8s.io", Kind::EdgeGateways);
+        check("gtw", Kind::EdgeGateways);
+        assert_eq!(Kind::EdgeGateways.to_string(), "gateways.gateway.networking.k8s.io");
+        assert_eq!(Kind::Httproutes.to_string(), "httproutes");
     }
 
     #[test]

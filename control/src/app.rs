@@ -12,7 +12,7 @@ use crate::{
     admin,
     ads::{AdsServer, Publisher, Tracker},
     compile::{self, Compiler},
-    documents, peer,
+    peer,
     registry::{self, Registry},
     resource::{Asked, ResourceSet},
     settings::Settings,
@@ -234,21 +234,22 @@ impl Feed {
         let view = self.desk.registry().view();
         let stored = self.desk.store().snapshot();
         let in_force = self.desk.in_force(&stored, &view);
-        let mut problems = documents::check(&in_force.set, &view.mesh);
-        problems.extend(in_force.problems);
         metrics::gauge!("weft_documents").set(in_force.set.len() as f64);
+        let world = self.compiler.update(view.mesh.clone(), in_force.set);
+        let verdict = world.verdict().clone();
+        let problems: Vec<_> = in_force.problems.iter().chain(&verdict.problems).collect();
         let errors = problems.iter().filter(|problem| is_error(problem)).count();
         metrics::gauge!("weft_document_problems", "severity" => "error").set(errors as f64);
         metrics::gauge!("weft_document_problems", "severity" => "warning")
             .set((problems.len() - errors) as f64);
-        let world = self.compiler.update(view.mesh.clone(), in_force.set);
         let recompiled = world.recompiled();
         for (unit, count) in [("service", recompiled.services), ("table", recompiled.tables)] {
             metrics::counter!("weft_compile_recompiled_total", "unit" => unit).increment(count as u64);
         }
         metrics::gauge!("weft_config_revision").set(self.revision as f64);
         self.publisher.publish(Arc::new(World { revision: self.revision, world }));
-        self.compiled.send_replace(Compiled { revision: self.revision, store_revision: stored.revision });
+        let (revision, store_revision) = (self.revision, stored.revision);
+        self.compiled.send_replace(Compiled { revision, store_revision, verdict });
         tracing::debug!(revision = self.revision, took = ?started.elapsed(), "configuration compiled");
     }
 }

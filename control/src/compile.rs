@@ -20,8 +20,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_proto::node::NodeMetadata;
 
-mod by_host;
 mod clusters;
+mod edge;
 mod encode;
 mod entries;
 mod grpc;
@@ -35,6 +35,7 @@ mod rules;
 mod scope;
 mod scopes;
 mod services;
+mod shared;
 mod sight;
 mod tables;
 #[cfg(test)]
@@ -42,7 +43,6 @@ mod tests;
 
 pub use tables::OUTBOUND_HTTP;
 
-use by_host::ByHost;
 use lens::Lens;
 use perspective::Perspectives;
 use rules::Rules;
@@ -53,7 +53,9 @@ use tables::{Same, Source, Tables};
 
 use crate::{
     access_log::MeshLogs,
-    documents::{Document, DocumentSet, LocalityLb, hosts::Hosts},
+    documents::{
+        self, Document, DocumentSet, DocumentSpec, LocalityLb, Verdict, by_host::ByHost, hosts::Hosts,
+    },
     model::{Mesh, ServiceKey},
     resource::{Asked, ResourceSet},
 };
@@ -81,6 +83,7 @@ pub struct World {
     /// Policies of health checks by host.
     checks: Arc<ByHost<Arc<Document>>>,
     locality: Arc<LocalityLb>,
+    verdict: Arc<Verdict>,
     /// As a stranger sees them, to whom only what is exported everywhere counts;
     compiled: BTreeMap<ServiceKey, Arc<Compiled>>,
     tables: Arc<Tables>,
@@ -121,12 +124,27 @@ impl Compiler {
         let same_rules = same_shape && same(documents.destination_rules(), before.destination_rules());
         // Routes name what is hashed, which destination rules say.
         let same_hashing = same_rules || !(hashes(&documents) || hashes(before));
-        let same_routes =
-            same_shape && same_hashing && same(documents.virtual_services(), before.virtual_services());
+        let same_grants = same(documents.reference_grants(), before.reference_grants());
+        let same_routes = same_shape
+            && same_hashing
+            && same_grants
+            && same(documents.virtual_services(), before.virtual_services())
+            && same(documents.routes(), before.routes());
+        let edge = |document: &&Arc<Document>| {
+            matches!(document.spec, DocumentSpec::GatewayClass(_) | DocumentSpec::Namespace(_))
+        };
         let same_rest = same(documents.service_entries(), before.service_entries())
             && same(documents.gateways(), before.gateways())
             && same(documents.workload_groups(), before.workload_groups())
-            && same(documents.sidecars(), before.sidecars());
+            && same(documents.sidecars(), before.sidecars())
+            && same(documents.edge_gateways(), before.edge_gateways())
+            && documents.iter().filter(edge).map(Arc::as_ptr).eq(before.iter().filter(edge).map(Arc::as_ptr));
+        let same_documents =
+            same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));
+        let verdict = match same_documents {
+            true => previous.verdict.clone(),
+            false => Arc::new(documents::judge(&documents, &mesh)),
+        };
         let rules = match same_rules {
             true => previous.rules.clone(),
             false => Arc::new(Rules::new(&documents, &hosts)),
@@ -157,7 +175,7 @@ impl Compiler {
         let tables = match same_routes {
             true => previous.tables.clone(),
             false => {
-                let same = Same { shape: same_shape, hashing: same_hashing };
+                let same = Same { shape: same_shape, hashing: same_hashing, grants: same_grants };
                 let lens = Lens::default();
                 let source = Source {
                     services: &services,
@@ -165,6 +183,7 @@ impl Compiler {
                     hosts: &hosts,
                     destination_rules: &rules,
                     lens: &lens,
+                    attachments: &verdict.attachments,
                 };
                 let tables = Tables::new(source, &previous.tables, same);
                 recompiled.tables = tables.recompiled;
@@ -182,7 +201,7 @@ impl Compiler {
                 (perspectives, Some(Exchanged { common, by_lens }))
             }
             None => {
-                let special = perspective::special(&documents, &rules);
+                let special = perspective::special(&documents, &rules, &verdict.attachments);
                 (Perspectives::anew(&previous.perspectives, &used, special), None)
             }
         };
@@ -199,6 +218,7 @@ impl Compiler {
             rules,
             checks,
             locality: self.locality.clone(),
+            verdict,
             compiled,
             tables,
             perspectives,
@@ -246,6 +266,11 @@ impl World {
         self.documents.get(key)
     }
 
+    /// What documents are told. It is the same allocation as long as they, and the names and ports of services, are.
+    pub fn verdict(&self) -> &Arc<Verdict> {
+        &self.verdict
+    }
+
     /// How much of it was compiled anew.
     pub fn recompiled(&self) -> Recompiled {
         Recompiled { scopes: self.scopes.recompiled(), ..self.recompiled }
@@ -253,7 +278,8 @@ impl World {
 
     /// What the tables of a lens are compiled from.
     fn table_source<'a>(&'a self, lens: &'a Lens) -> Source<'a> {
-        let Self { services, documents, hosts, rules: destination_rules, .. } = self;
-        Source { services, documents, hosts, destination_rules, lens }
+        let Self { services, documents, hosts, rules: destination_rules, verdict, .. } = self;
+        let attachments = &verdict.attachments;
+        Source { services, documents, hosts, destination_rules, lens, attachments }
     }
 }

@@ -5,8 +5,8 @@
 //! `default`.
 //!
 //! Where documents claim the same, the oldest has it; of documents of one age the first by namespace, then by name
-//! (Istio's order). A document's age is that of its first version, so an update does not lose its place. What loses is
-//! told so by [`check`], and `weft get` shows it.
+//! (the order of Istio and of the Gateway API). A document's age is that of its first version, so an update does not lose
+//! its place. Winner and loser are told by [`judge`], as conditions and as warnings, and `weft get` shows it.
 //!
 //! | claimed twice | what becomes of it |
 //! | --- | --- |
@@ -14,17 +14,28 @@
 //! | host of DestinationRules, in one namespace | they are merged: subsets by name, each part of the policy, the oldest first |
 //! | host of DestinationRules, in several | the client's namespace decides, else the service's, else the root namespace |
 //! | workloads of Sidecars | one that selects them, else that of their namespace, else that of the root namespace; the oldest |
+//! | host of routes of the Gateway API, at one listener or service | they share it: of all rules the most specific match has a request (`compile::shared`) |
+//! | host of a VirtualService and of routes | the oldest of all decides: it has the host alone if it is a VirtualService, else the routes share it and the VirtualService does nothing there; a pattern of a VirtualService never beats a route that names the host |
+//! | service of routes of its own namespace and of the clients' | the clients' routes, for these clients |
+//! | service of GRPCRoutes and HTTPRoutes | the GRPCRoutes |
+//! | host of GRPCRoutes and HTTPRoutes at one listener | the older route; the other is not accepted there |
+//! | port and host of listeners of one gateway | none of them is served; of several gateways they count as one |
+//! | host of DestinationRules | they are merged: subsets by name, each part of the policy, the oldest first |
 //! | host of HealthCheckPolicies | the oldest |
 //! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+pub mod attach;
+pub mod by_host;
 mod check;
+pub mod claims;
 mod destination_rule;
 mod duration;
 pub mod edit;
 mod export;
 mod gateway;
+pub mod gateway_api;
 mod health_check;
 pub mod hosts;
 mod kind;
@@ -36,15 +47,16 @@ mod reader;
 mod service_entry;
 mod set;
 mod sidecar;
+pub mod status;
 #[cfg(test)]
 mod tests;
 mod traffic_policy;
 mod tree;
 mod values;
+mod verdict;
 mod virtual_service;
 mod workload_group;
 
-pub use check::check;
 pub(crate) use check::gateway_name;
 
 pub use destination_rule::{DestinationRule, Subset};
@@ -61,13 +73,17 @@ pub use sidecar::{Egress, EgressHost, FromNamespace, OutboundMode, Sidecar};
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, PathMatch, StringMatch};
+pub use verdict::{Verdict, check, judge};
 pub use virtual_service::{
-    Abort, AbortStatus, Cors, Delay, Destination, DirectResponse, Fault, HttpAction, HttpMatch, HttpRoute,
-    MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort, Retries, Rewrite, VirtualService,
+    Abort, AbortStatus, Backend, Cors, Delay, Destination, DirectResponse, Fault, HttpAction, HttpMatch,
+    HttpRoute, MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort, Retries, Rewrite, SAFE_RETRY_ON,
+    VirtualService,
 };
 pub use workload_group::WorkloadGroup;
 
 use crate::model::ExportTo;
+use gateway_api::{EdgeGateway, GatewayClass, Namespace, ReferenceGrant, Route};
+use kind::{Kind, Read};
 use problem::Report;
 use reader::At;
 
@@ -118,6 +134,16 @@ pub enum DocumentSpec {
     WorkloadGroup(WorkloadGroup),
     /// What the proxies of some workloads know of.
     Sidecar(Sidecar),
+    /// Who serves gateways of a class.
+    GatewayClass(GatewayClass),
+    /// Listeners of edge proxies.
+    EdgeGateway(EdgeGateway),
+    /// Routes of the Gateway API.
+    Route(Box<Route>),
+    /// Who may refer to objects of a namespace.
+    ReferenceGrant(ReferenceGrant),
+    /// Labels of a namespace.
+    Namespace(Namespace),
 }
 
 impl Document {
@@ -136,13 +162,31 @@ impl Document {
             | DocumentSpec::Sidecar(_)
             | DocumentSpec::HealthCheckPolicy(_)
             | DocumentSpec::WorkloadEntry(_)
-            | DocumentSpec::WorkloadGroup(_) => None,
+            | DocumentSpec::WorkloadGroup(_)
+            | DocumentSpec::GatewayClass(_)
+            | DocumentSpec::EdgeGateway(_)
+            | DocumentSpec::Route(_)
+            | DocumentSpec::ReferenceGrant(_)
+            | DocumentSpec::Namespace(_) => None,
         }
     }
 
     /// Whether it counts for clients of a namespace.
     pub fn is_visible_in(&self, namespace: &str) -> bool {
         self.export_to().is_none_or(|export| export.reaches(namespace, &self.namespace))
+    }
+
+    /// Whether it has what both claim: it is older, or as old and before the other by namespace, name and kind.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        set::Age::of(self) < set::Age::of(other)
+    }
+
+    /// What it says, where it is a route of the Gateway API.
+    pub fn route(&self) -> Option<&Route> {
+        match &self.spec {
+            DocumentSpec::Route(route) => Some(route),
+            _ => None,
+        }
     }
 }
 
@@ -210,6 +254,7 @@ pub fn parse_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Ve
                     ),
                     hint: "rename or remove one".to_owned(),
                     severity: Severity::Error,
+                    conflict: None,
                 }),
                 None => found.push(document),
             }
@@ -252,12 +297,19 @@ fn parse_one(
     let (api_version, kind) = (api_version?.located(report)?, kind?.located(report)?);
     let kind = kind::find(&api_version, &kind, report)?;
     let metadata = object.required("metadata", report);
-    let metadata = metadata.and_then(|at| metadata_of(&at, report));
-    let spec = object.required("spec", report).and_then(|at| (kind.read)(&at, report));
+    let metadata = metadata.and_then(|at| metadata_of(&at, kind, report));
+    let spec = match kind.read {
+        Read::Spec(read) => object.required("spec", report).and_then(|at| read(&at, report)),
+        Read::Labels(read) => {
+            // What Kubernetes keeps there.
+            object.field("spec", report);
+            metadata.as_ref().map(|metadata| read(&metadata.labels))
+        }
+    };
     // Kubernetes writes it, and so it comes back with every exported document.
     object.field("status", report);
     object.finish(report);
-    let Metadata { name, namespace, created_at_seconds } = metadata?;
+    let Metadata { name, namespace, created_at_seconds, labels: _ } = metadata?;
     report.set_document(key(kind.key, &namespace, &name.text));
     let document = Document {
         kind: kind.key,
@@ -299,25 +351,33 @@ struct Metadata {
     name: Located,
     namespace: Arc<str>,
     created_at_seconds: i64,
+    /// Only of a kind whose labels mean something to us.
+    labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-fn metadata_of(at: &At<'_>, report: &mut Report) -> Option<Metadata> {
+fn metadata_of(at: &At<'_>, kind: &Kind, report: &mut Report) -> Option<Metadata> {
     let mut object = at.object(report)?;
     let name = object.required("name", report).and_then(|at| dns_name(&at, report));
     let namespace = match object.field("namespace", report) {
+        Some(at) if !kind.namespaced => {
+            at.fail(report, format!("a {} belongs to no namespace", kind.key), "remove it");
+            return None;
+        }
         Some(at) => dns_name(&at, report)?.text,
         None => "default".into(),
     };
     let created = object.field("creationTimestamp", report).and_then(|at| at.time(report));
     // Labels and annotations are the operator's own; the rest is Kubernetes' bookkeeping in exported documents.
-    for name in ["labels", "annotations", "generation", "resourceVersion", "uid"] {
+    let labels = object.field("labels", report).filter(|_| matches!(kind.read, Read::Labels(_)));
+    let labels = labels.map(|at| at.labels(report)).unwrap_or_default();
+    for name in ["annotations", "generation", "resourceVersion", "uid"] {
         object.field(name, report);
     }
     for name in ["managedFields", "ownerReferences", "finalizers", "selfLink"] {
         object.field(name, report);
     }
     object.finish(report);
-    Some(Metadata { name: name?, namespace, created_at_seconds: created.unwrap_or_default() })
+    Some(Metadata { name: name?, namespace, created_at_seconds: created.unwrap_or_default(), labels })
 }
 
 fn dns_name(at: &At<'_>, report: &mut Report) -> Option<Located> {

@@ -5,7 +5,7 @@ use weft_proto::admin::v1::{Document, ListRequest, ServiceView, ServicesRequest,
 
 use crate::{
     client::{Client, ClientArgs},
-    command::status,
+    command::{document_status, status},
     failure::{Exit, Failure},
     kind::Kind,
     output::{self, Format, Item, Listing, OutputArgs, age, column, now_seconds, wide},
@@ -37,26 +37,6 @@ pub async fn run(args: GetArgs) -> Result<Exit, Failure> {
     let mut client = Client::connect(&args.client).await?;
     let now = now_seconds();
     let mut listing = match args.kind {
-        Kind::Documents
-        | Kind::Virtualservices
-        | Kind::Destinationrules
-        | Kind::Sidecars
-        | Kind::Serviceentries
-        | Kind::Gateways
-        | Kind::Workloadentries
-        | Kind::Workloadgroups
-        | Kind::Healthcheckpolicies => {
-            let mut found = list(&mut client, &args).await?;
-            if let Some(name) = &args.name {
-                found.retain(|document| document.name == *name);
-            }
-            if let ([document], Some(_), Format::Yaml) = (&found[..], &args.name, args.output.output) {
-                // One document by name is given back as its owner wrote it, comments and all.
-                output::print(&format!("{}\n", document.yaml.trim_end()))?;
-                return Ok(Exit::Yes);
-            }
-            documents(&found, now)
-        }
         Kind::Services => services(&registry(&mut client, &args).await?),
         Kind::Endpoints => endpoints(&registry(&mut client, &args).await?),
         Kind::Proxies | Kind::Sources => {
@@ -66,6 +46,18 @@ pub async fn run(args: GetArgs) -> Result<Exit, Failure> {
                 Kind::Proxies => status::proxies(&answer.proxies, now),
                 _ => status::sources(&answer, now),
             }
+        }
+        _ => {
+            let mut found = list(&mut client, &args).await?;
+            if let Some(name) = &args.name {
+                found.retain(|document| document.name == *name);
+            }
+            if let ([document], Some(_), Format::Yaml) = (&found[..], &args.name, args.output.output) {
+                // One document by name is given back as its owner wrote it, comments and all, and its status with it.
+                output::print(&document_status::with(document))?;
+                return Ok(Exit::Yes);
+            }
+            documents(&found, now)
         }
     };
     if let (Some(name), Kind::Proxies | Kind::Sources) = (&args.name, args.kind) {
@@ -80,7 +72,7 @@ pub async fn run(args: GetArgs) -> Result<Exit, Failure> {
 
 fn missing(args: &GetArgs, name: &str) -> Failure {
     let place = if args.all_namespaces { "any namespace".to_owned() } else { args.namespace.clone() };
-    let kind = format!("{:?}", args.kind).to_lowercase();
+    let kind = args.kind;
     Failure::new(
         Exit::NotFound,
         format!("there is no {name} among {kind}"),
@@ -112,6 +104,7 @@ fn documents(documents: &[Document], now: i64) -> Listing {
             column("NAMESPACE"),
             column("NAME"),
             column("VERSION"),
+            column("CONDITIONS"),
             column("PROBLEMS"),
             column("AGE"),
             wide("OWNER"),
@@ -127,6 +120,7 @@ fn documents(documents: &[Document], now: i64) -> Listing {
                 document.namespace.clone(),
                 document.name.clone(),
                 document.version.to_string(),
+                document_status::summary(document),
                 document.problems.len().to_string(),
                 age(document.stored_at_seconds, now),
                 document.owner.clone(),
@@ -140,6 +134,7 @@ fn documents(documents: &[Document], now: i64) -> Listing {
                 "owner": document.owner,
                 "storedAtSeconds": document.stored_at_seconds,
                 "yaml": document.yaml,
+                "status": document_status::json(document),
                 "problems": document.problems.iter().map(problem::json).collect::<Vec<_>>(),
             }),
         })
@@ -309,12 +304,13 @@ mod tests {
             name: "api".into(),
             version: 3,
             stored_at_seconds: 10,
+            status: Some(Default::default()),
             ..Default::default()
         };
         assert_eq!(
             documents(&[document], 20).render(OutputArgs::default()),
-            "KIND             NAMESPACE   NAME   VERSION   PROBLEMS   AGE\n\
-             VirtualService   default     api    3         0          10s\n"
+            "KIND             NAMESPACE   NAME   VERSION   CONDITIONS   PROBLEMS   AGE\n\
+             VirtualService   default     api    3                      0          10s\n"
         );
     }
 }

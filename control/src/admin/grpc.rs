@@ -36,12 +36,13 @@ impl Grpc {
     fn documents(&self, chosen: impl Fn(&DocumentKey) -> bool) -> Vec<wire::Document> {
         let desk = &self.admin.desk;
         let (stored, view) = (desk.store().snapshot(), desk.registry().view());
-        let problems = desk.problems();
+        let told = desk.told();
         let mut found = documents_of(&stored, &view, chosen);
         for document in &mut found {
             let key = documents::key(&document.kind, &document.namespace, &document.name);
             let of_document = |problem: &&Problem| problem.document == key;
-            document.problems = problems.iter().filter(of_document).map(view::problem).collect();
+            document.problems = told.problems().filter(of_document).map(view::problem).collect();
+            document.status = Some(view::status(&told.status(&key)));
             document.problems.extend(self.refusals(&key));
         }
         found

@@ -75,7 +75,7 @@ async fn config_dump(State(admin): State<Admin>) -> Json<Value> {
         "status": status_json(&admin.status("")),
         "documents": documents_json(&admin, &everything),
         "services": services_json(&admin),
-        "problems": admin.desk.problems().iter().map(|problem| problem_json(&view::problem(problem))).collect::<Vec<_>>(),
+        "problems": admin.desk.told().problems().map(|problem| problem_json(&view::problem(problem))).collect::<Vec<_>>(),
     }))
 }
 

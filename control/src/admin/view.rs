@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use weft_proto::admin::v1 as wire;
 
 use crate::{
-    documents::{Problem, Severity},
+    documents::{
+        Problem, Severity,
+        status::{Condition, ListenerStatus, ParentStatus, Status},
+    },
     model::{Endpoint, Health, Protocol, Service},
     registry::SourceView,
     store::Outcome,
@@ -41,6 +44,47 @@ pub(super) fn problem(problem: &Problem) -> wire::Problem {
         message: problem.message.clone(),
         hint: problem.hint.clone(),
         severity: severity.to_owned(),
+    }
+}
+
+/// The status of a document.
+pub(super) fn status(status: &Status) -> wire::DocumentStatus {
+    wire::DocumentStatus {
+        conditions: conditions(&status.conditions),
+        parents: status.parents.iter().map(parent).collect(),
+        listeners: status.listeners.iter().map(listener).collect(),
+    }
+}
+
+fn conditions(conditions: &[Condition]) -> Vec<wire::Condition> {
+    let condition = |condition: &Condition| wire::Condition {
+        r#type: condition.kind.name().to_owned(),
+        status: condition.status.name().to_owned(),
+        reason: condition.reason.to_owned(),
+        message: condition.message.clone(),
+        good: condition.is_good(),
+    };
+    conditions.iter().map(condition).collect()
+}
+
+fn parent(parent: &ParentStatus) -> wire::ParentStatus {
+    wire::ParentStatus {
+        index: u32::try_from(parent.index).unwrap_or(u32::MAX),
+        kind: parent.kind.to_owned(),
+        namespace: parent.namespace.to_string(),
+        name: parent.name.to_string(),
+        section_name: parent.section.as_deref().unwrap_or_default().to_owned(),
+        port: parent.port.unwrap_or_default().into(),
+        conditions: conditions(&parent.conditions),
+    }
+}
+
+fn listener(listener: &ListenerStatus) -> wire::ListenerStatus {
+    wire::ListenerStatus {
+        name: listener.name.to_string(),
+        supported_kinds: listener.supported_kinds.iter().map(ToString::to_string).collect(),
+        attached_routes: listener.attached_routes,
+        conditions: conditions(&listener.conditions),
     }
 }
 

@@ -11,7 +11,10 @@ use tokio::sync::watch;
 
 use super::shelf::{InForce, Shelf};
 use crate::{
-    documents::{self, Document, DocumentSet, Problem, Severity},
+    documents::{
+        self, Document, DocumentSet, Problem, Severity, Verdict,
+        status::{Condition, ConditionKind, Status},
+    },
     registry::{Registry, View},
     store::{Committed, DocumentKey, DocumentStore, OWNER_API, Snapshot, StoreError, Write},
 };
@@ -20,12 +23,14 @@ use crate::{
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far compiling has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Compiled {
     /// Configuration revision, as proxies report it.
     pub revision: u64,
     /// Store revision that is in it.
     pub store_revision: u64,
+    /// What documents are told with it.
+    pub verdict: Arc<Verdict>,
 }
 
 /// A text with one or more documents.
@@ -51,6 +56,43 @@ pub enum Applied {
         /// Warnings.
         problems: Vec<Problem>,
     },
+}
+
+/// What documents are told.
+#[derive(Debug)]
+pub struct Told {
+    /// Problems of texts that cannot be read.
+    unreadable: Vec<Problem>,
+    verdict: Arc<Verdict>,
+}
+
+impl Told {
+    /// Problems of everything in force.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.unreadable.iter().chain(&self.verdict.problems)
+    }
+
+    /// The status of a document. One whose newest text cannot be read says so: an earlier one is in force, or none.
+    pub fn status(&self, key: &str) -> Status {
+        let known = self.verdict.statuses.get(key).cloned();
+        let broken = self.unreadable.iter().find(|problem| *problem.document == *key && is_error(problem));
+        match (known, broken) {
+            (Some(known), None) => known,
+            (Some(mut known), Some(problem)) => {
+                // The Gateway API wants these two words first.
+                let message = format!("Fall Back: an earlier text is in force, for {problem}");
+                known.add(Condition::new(ConditionKind::PartiallyInvalid, true, "UnsupportedValue", message));
+                known
+            }
+            (None, Some(problem)) => {
+                let mut status = Status::default();
+                let message = problem.to_string();
+                status.add(Condition::new(ConditionKind::Accepted, false, "UnsupportedValue", message));
+                status
+            }
+            (None, None) => Status::default(),
+        }
+    }
 }
 
 /// The desk.
@@ -84,7 +126,7 @@ impl Desk {
 
     /// How far compiling has come.
     pub fn compiled(&self) -> Compiled {
-        *self.compiled.borrow()
+        self.compiled.borrow().clone()
     }
 
     /// Ticks when another revision is compiled.
@@ -97,12 +139,10 @@ impl Desk {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner).arrange(stored, &view.documents)
     }
 
-    /// Problems of everything in force with the mesh as it is.
-    pub fn problems(&self) -> Vec<Problem> {
-        let view = self.registry.view();
-        let InForce { set, mut problems } = self.in_force(&self.store.snapshot(), &view);
-        problems.extend(documents::check(&set, &view.mesh));
-        problems
+    /// What documents are told, and what is wrong with those that cannot be read.
+    pub fn told(&self) -> Told {
+        let unreadable = self.in_force(&self.store.snapshot(), &self.registry.view()).problems;
+        Told { unreadable, verdict: self.compiled().verdict }
     }
 
     /// Checks texts as applying them would; answers their documents and everything wrong.

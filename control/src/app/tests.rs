@@ -188,6 +188,45 @@ async fn the_younger_of_two_documents_for_one_host_is_told_of_the_conflict() {
 }
 
 #[tokio::test]
+async fn both_sides_of_a_conflict_have_it_in_their_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(&folder)).await.unwrap();
+    let mut client = people(&app).await;
+    tell(&app).await;
+    wait_for_service(&mut client).await;
+    client.apply(manifest(ROUTE)).await.unwrap();
+    let younger = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: younger}
+spec:
+  parentRefs: [{group: '', kind: Service, name: api}]
+  rules: [{backendRefs: [{name: api, port: 80}]}]
+";
+    client.apply(manifest(younger)).await.unwrap();
+    let mut said = Vec::new();
+    for (kind, name) in [("VirtualService", "api"), ("httproute", "younger")] {
+        let wanted = admin::GetRequest { kind: kind.into(), name: name.into(), ..Default::default() };
+        let status = client.get(wanted).await.unwrap().into_inner().status.unwrap();
+        let parents = status.parents.into_iter().flat_map(|parent| parent.conditions);
+        let all = status.conditions.into_iter().chain(parents);
+        said.extend(
+            all.filter(|it| !it.good).map(|it| format!("{}: {} {}", it.r#type, it.reason, it.message)),
+        );
+    }
+    let message =
+        "conflict: VirtualService/default/api routes requests to service default/api too, and it wins";
+    assert_eq!(
+        said,
+        [
+            "Conflicted: Overrules HTTPRoute/default/younger claims the same; this one has it".to_owned(),
+            format!("Accepted: Overruled {message}"),
+            format!("Conflicted: Overruled {message}"),
+        ]
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_stale_version_conflicts_and_a_deleted_document_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let app = App::start(settings(&folder)).await.unwrap();

@@ -77,7 +77,7 @@ impl<'a> Asking<'a> {
 pub(crate) fn table(target: &Arc<str>, routes: &[Route]) -> RouteConfig {
     let routes = routes.iter().flat_map(|route| shaped_routes(route, target)).collect();
     let host = VirtualHost { name: target.clone(), domains: vec!["*".into()], routes };
-    RouteConfig { name: target.clone(), hosts: vec![host], on_demand: false }
+    RouteConfig { name: target.clone(), hosts: vec![host], on_demand: false, ignore_port: false }
 }
 
 /// The routes of which one holds where this one would.

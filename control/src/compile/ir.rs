@@ -108,6 +108,8 @@ pub(crate) struct RouteConfig {
     pub(crate) hosts: Vec<VirtualHost>,
     /// Hosts that it lacks are asked for by name.
     pub(crate) on_demand: bool,
+    /// Hosts are compared without the port that a client may add.
+    pub(crate) ignore_port: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -175,6 +177,8 @@ pub(crate) struct Forward {
     /// What is hashed for the clusters that pick by hash.
     pub(crate) hash: Option<HashKey>,
     pub(crate) mirrors: Vec<Mirror>,
+    /// A cluster that does not exist is answered 500, not 503.
+    pub(crate) missing_is_error: bool,
 }
 
 /// A cluster that gets copies of requests.
@@ -250,6 +254,7 @@ impl Forward {
             host_rewrite: None,
             hash: None,
             mirrors: Vec::new(),
+            missing_is_error: false,
         }
     }
 }

@@ -13,7 +13,11 @@ use super::{
     services::{self, Compiled, Services},
     tables::{OtherHost, Ports},
 };
-use crate::{documents::DocumentSet, model::ServiceKey, resource::Resource};
+use crate::{
+    documents::{DocumentSet, attach::Attachments},
+    model::ServiceKey,
+    resource::Resource,
+};
 
 /// The differences of one lens.
 #[derive(Debug)]
@@ -129,11 +133,16 @@ impl Perspectives {
 }
 
 /// Namespaces whose clients may see what strangers do not: documents are exported to them and not to all, or they have
-/// destination rules, which count for their own clients first.
-pub(crate) fn special(documents: &DocumentSet, rules: &Rules) -> BTreeSet<Arc<str>> {
+/// destination rules or routes of the Gateway API, which count for their own clients first.
+pub(crate) fn special(
+    documents: &DocumentSet,
+    rules: &Rules,
+    attachments: &Attachments,
+) -> BTreeSet<Arc<str>> {
     let exported = documents.iter().flat_map(|document| {
         let home = &*document.namespace;
         document.export_to().into_iter().flat_map(move |export| export.namespaces(home))
     });
-    exported.map(Arc::from).chain(rules.namespaces().cloned()).collect()
+    let own = rules.namespaces().cloned().chain(attachments.consumer_namespaces());
+    exported.map(Arc::from).chain(own).collect()
 }

@@ -11,12 +11,10 @@ use super::{
     services::{self, Services},
 };
 use crate::documents::{
-    self, Destination, Document, Fault, HashKey, HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, PathMatch,
-    RedirectPort, Retries, StringMatch, VirtualService, gateway_name, hosts::Hosts,
+    self, Destination, Document, Fault, HashKey, HttpAction, HttpMatch, HttpRoute, PathMatch, RedirectPort,
+    Retries, SAFE_RETRY_ON, StringMatch, VirtualService, attach::Grants, gateway_name, hosts::Hosts,
 };
 
-/// What is safe to repeat whatever the request: none of these can have reached the service.
-const SAFE_RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
 const DEFAULT_RETRIES: u32 = 2;
 
 /// The retries of a route that says nothing about them.
@@ -39,6 +37,8 @@ pub(crate) struct View<'a> {
     pub(crate) rules: &'a Rules,
     /// The namespace of the client.
     pub(crate) client: &'a str,
+    /// Who may refer to what in another namespace.
+    pub(crate) grants: &'a Grants,
     /// `mesh`, or `namespace/name` of a gateway.
     pub(crate) gateway: &'a str,
     /// The port that the client uses.
@@ -70,7 +70,7 @@ impl View<'_> {
             && (found.gateways.is_empty() || found.gateways.iter().any(|gateway| named(&gateway.text)))
     }
 
-    fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Route {
+    pub(super) fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Route {
         let action = match &rule.action {
             HttpAction::Route(destinations) => Action::Forward(self.forward(document, rule, destinations)),
             HttpAction::Redirect(to) => Action::Redirect(redirect(to, self.port)),
@@ -98,7 +98,7 @@ impl View<'_> {
     fn forward(&self, document: &Document, rule: &HttpRoute, destinations: &[Destination]) -> Forward {
         let rewrite = rule.rewrite.clone().unwrap_or_default();
         let weighted = |destination: &Destination| Weighted {
-            cluster: self.cluster(document, destination.into()),
+            cluster: self.backend(document, destination),
             weight: destination.weight,
             headers: destination.headers.clone(),
         };
@@ -114,6 +114,7 @@ impl View<'_> {
             regex_rewrite: rewrite.uri_regex,
             host_rewrite: rewrite.authority.or_else(|| rule.headers.host.clone()),
             mirrors: rule.mirrors.iter().filter(|mirror| mirror.ppm > 0).map(mirror).collect(),
+            missing_is_error: false,
         }
     }
 
@@ -134,7 +135,7 @@ impl View<'_> {
         clusters::hash_key(&rules, subset, port)
     }
 
-    fn cluster(&self, document: &Document, to: To<'_>) -> Arc<str> {
+    pub(super) fn cluster(&self, document: &Document, to: To<'_>) -> Arc<str> {
         let canonical = self.hosts.canonical(to.host, &document.namespace);
         cluster_name(self.port_of(document, &to), to.subset, &canonical).into()
     }
@@ -151,7 +152,7 @@ impl View<'_> {
 }
 
 /// Where requests or their copies go, as a document says it.
-struct To<'a> {
+pub(super) struct To<'a> {
     host: &'a Arc<str>,
     subset: &'a str,
     port: Option<u16>,
@@ -169,14 +170,6 @@ impl<'a> From<&'a documents::Mirror> for To<'a> {
         let subset = to.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
         Self { host: &to.host.text, subset, port: to.port }
     }
-}
-
-/// Whether a virtual service belongs to a gateway (`mesh` or `namespace/name`).
-pub(crate) fn belongs(document: &Document, service: &VirtualService, gateway: &str) -> bool {
-    if service.gateways.is_empty() {
-        return gateway == MESH_GATEWAY;
-    }
-    service.gateways.iter().any(|named| gateway_name(&named.text, &document.namespace) == gateway)
 }
 
 fn matches(found: &HttpMatch) -> Match {

@@ -4,8 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::by_host::ByHost;
-use crate::documents::{Document, DocumentSet, ROOT_NAMESPACE, hosts::Hosts};
+use crate::documents::{Document, DocumentSet, ROOT_NAMESPACE, by_host::ByHost, hosts::Hosts};
 
 /// Destination rules by the host that they are for, the oldest first.
 #[derive(Debug, Default)]

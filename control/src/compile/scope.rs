@@ -1,7 +1,7 @@
 //! What one proxy receives: its listeners, the tables that they name, and the clusters that those can reach.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -9,19 +9,20 @@ use std::{
 use prost::Message;
 use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
 
+mod gateway;
+
 use super::{
     encode, grpc,
     ir::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost, version,
     },
-    routes::{self, View},
     services::{self, Viewer},
     sight::Sight,
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
-    documents::{Document, Gateway, HealthCheck, LoadBalancer, Server, WorkloadGroup, hosts::host_matches},
+    documents::{Document, HealthCheck, LoadBalancer, WorkloadGroup},
     model::{Health, Locality, Port, Protocol, Service},
     resource::{Asked, Kind, Resource, ResourceSet},
 };
@@ -212,16 +213,9 @@ impl Scope<'_> {
     }
 
     fn gateways(&mut self) {
-        let world = self.sight.world();
-        let mut ports: BTreeMap<u16, Vec<(&Arc<Document>, &Server)>> = BTreeMap::new();
-        for (document, gateway) in world.documents.gateways().filter(|(_, gateway)| self.selected(gateway)) {
-            for server in &gateway.servers {
-                ports.entry(server.port).or_default().push((document, server));
-            }
-        }
         let ip = self.node.gateway_bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        for (port, servers) in ports {
-            let (table, documents) = self.gateway_table(port, &servers);
+        for (port, served) in gateway::ports(self.sight.world(), self.node) {
+            let (table, documents) = served.table(self.sight.world(), self.sight.namespace(), port);
             self.clusters.extend(table.clusters().cloned());
             let name = table.name.clone();
             self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
@@ -229,51 +223,6 @@ impl Scope<'_> {
             let serves = Serves::Named(name.clone());
             self.listener(Listener::plain(name, bind, Direction::Gateway, serves), documents);
         }
-    }
-
-    fn selected(&self, gateway: &Gateway) -> bool {
-        let labels = &self.node.labels;
-        gateway.selector.iter().all(|(name, value)| labels.get(&**name).is_some_and(|has| **has == **value))
-    }
-
-    fn gateway_table(
-        &self,
-        port: u16,
-        servers: &[(&Arc<Document>, &Server)],
-    ) -> (RouteConfig, Vec<Arc<str>>) {
-        let world = self.sight.world();
-        let (mut taken, mut documents, mut hosts) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        for (gateway_document, server) in servers {
-            documents.insert(gateway_document.key());
-            let gateway = format!("{}/{}", gateway_document.namespace, gateway_document.name);
-            let view = View {
-                hosts: &world.hosts,
-                services: &world.services,
-                rules: &world.rules,
-                client: self.sight.namespace(),
-                gateway: &gateway,
-                port,
-            };
-            let rules = world.documents.virtual_services().filter(|(document, rule)| {
-                document.is_visible_in(self.sight.namespace()) && routes::belongs(document, rule, &gateway)
-            });
-            for (document, rule) in rules {
-                let both = |host: &Arc<str>| server.hosts.iter().find_map(|of| narrower(&of.text, host));
-                let served = rule.hosts.iter().filter_map(|host| both(&host.text));
-                let domains: Vec<Arc<str>> = served
-                    .flat_map(|host| tables::domains(&host))
-                    .filter(|domain| taken.insert(domain.clone()))
-                    .collect();
-                if let Some(first) = domains.first() {
-                    let name = format!("{first}:{port}").into();
-                    let routes = view.routes(document, rule).into();
-                    hosts.push(VirtualHost { name, domains, routes });
-                    documents.insert(document.key());
-                }
-            }
-        }
-        let name = format!("gateway|{port}").into();
-        (RouteConfig { name, hosts, on_demand: false }, documents.into_iter().collect())
     }
 
     fn reachable_clusters(&mut self) {
@@ -296,18 +245,10 @@ impl Scope<'_> {
     }
 }
 
-/// The narrower of a server's and a rule's host, where one takes the other.
-fn narrower(server: &Arc<str>, rule: &Arc<str>) -> Option<Arc<str>> {
-    if server == rule || host_matches(server, rule) {
-        return Some(rule.clone());
-    }
-    host_matches(rule, server).then(|| server.clone())
-}
-
 /// Every request to the workload; its caller retries, not we.
 fn inbound_table(cluster: Arc<str>) -> RouteConfig {
     let mut route = tables::default_route(&cluster);
     route.action = super::ir::Action::Forward(super::ir::Forward::plain(cluster.clone(), None));
     let host = VirtualHost { name: cluster.clone(), domains: vec!["*".into()], routes: Arc::new([route]) };
-    RouteConfig { name: cluster, hosts: vec![host], on_demand: false }
+    RouteConfig { name: cluster, hosts: vec![host], on_demand: false, ignore_port: false }
 }

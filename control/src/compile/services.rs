@@ -11,7 +11,6 @@ use prost::Message;
 use weft_proto::node::NodeMetadata;
 
 use super::{
-    by_host::ByHost,
     clusters::{Inputs, Made},
     encode, entries, grpc,
     ir::{self, version},
@@ -19,7 +18,9 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    documents::{DestinationRule, Document, DocumentSet, DocumentSpec, LocalityLb, hosts::Hosts},
+    documents::{
+        DestinationRule, Document, DocumentSet, DocumentSpec, LocalityLb, by_host::ByHost, hosts::Hosts,
+    },
     model::{ExportTo, Mesh, Resolution, Service, ServiceKey},
     resource::{Asked, Kind, Resource, ResourceSet},
 };

@@ -150,7 +150,12 @@ impl<'a> Sight<'a> {
                 documents.insert(other.document.clone());
             }
         }
-        let table = RouteConfig { name: OUTBOUND_HTTP.into(), hosts: virtual_hosts, on_demand: false };
+        let table = RouteConfig {
+            name: OUTBOUND_HTTP.into(),
+            hosts: virtual_hosts,
+            on_demand: false,
+            ignore_port: false,
+        };
         tables::table_resource(&table, documents.into_iter().collect())
     }
 }

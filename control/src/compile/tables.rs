@@ -10,16 +10,22 @@ use prost::Message;
 use weft_proto::node::cluster_name;
 
 use super::{
-    by_host::ByHost,
     encode,
     ir::{Action, Forward, Match, Route, RouteConfig, VirtualHost, version},
     lens::Lens,
     routes::{self, View},
     rules::Rules,
     services::Services,
+    shared::{Claimant, HostRank},
 };
 use crate::{
-    documents::{Document, DocumentSet, MESH_GATEWAY, VirtualService, hosts::Hosts},
+    documents::{
+        Document, DocumentSet, MESH_GATEWAY,
+        attach::Attachments,
+        by_host::ByHost,
+        claims::{self, Claim, Rule},
+        hosts::Hosts,
+    },
     model::{Port, Service, ServiceKey},
     resource::{Kind, Resource},
 };
@@ -48,7 +54,7 @@ pub(crate) type Ports = BTreeMap<(ServiceKey, u16), Arc<PortTable>>;
 #[derive(Debug)]
 pub(crate) struct PortTable {
     /// What it was compiled from.
-    document: Option<Arc<Document>>,
+    documents: Vec<Arc<Document>>,
     pub(super) routes: Arc<[Route]>,
     pub(crate) clusters: BTreeSet<Arc<str>>,
     pub(crate) resource: Arc<Resource>,
@@ -73,10 +79,9 @@ pub(crate) struct Same {
     pub(crate) shape: bool,
     /// Requests are hashed by what they were hashed by.
     pub(crate) hashing: bool,
+    /// The same references across namespaces are permitted.
+    pub(crate) grants: bool,
 }
-
-/// A document, its meaning, and the host in it that is looked at.
-type Rule<'a> = (&'a Arc<Document>, &'a VirtualService, &'a Arc<str>);
 
 /// What tables are compiled from.
 #[derive(Clone, Copy)]
@@ -86,29 +91,25 @@ pub(crate) struct Source<'a> {
     pub(crate) hosts: &'a Hosts,
     pub(crate) destination_rules: &'a Rules,
     pub(crate) lens: &'a Lens,
+    pub(crate) attachments: &'a Attachments,
 }
 
 impl<'a> Source<'a> {
     fn view(self, port: u16) -> View<'a> {
-        let Self { services, hosts, destination_rules: rules, lens, .. } = self;
-        View { hosts, services, rules, client: &lens.namespace, gateway: MESH_GATEWAY, port }
+        let Self { services, hosts, destination_rules: rules, lens, attachments, .. } = self;
+        let (client, grants) = (&*lens.namespace, &attachments.grants);
+        View { hosts, services, rules, client, grants, gateway: MESH_GATEWAY, port }
     }
 
     /// Which virtual service of the mesh applies to a host; of two, the older one.
     fn rules(self) -> ByHost<Rule<'a>> {
-        let mut by_host = BTreeMap::new();
-        for (document, rule) in self.documents.virtual_services() {
-            if !routes::belongs(document, rule, MESH_GATEWAY) {
-                continue;
-            }
-            for host in &rule.hosts {
-                let canonical = self.hosts.canonical(&host.text, &document.namespace);
-                if self.lens.takes(document, &canonical) {
-                    by_host.entry(canonical).or_insert((document, rule, &host.text));
-                }
-            }
-        }
-        ByHost::new(by_host)
+        let canonical = |host: &str, namespace: &str| self.hosts.canonical(host, namespace);
+        claims::mesh_rules(self.documents, canonical, |document, host| self.lens.takes(document, host))
+    }
+
+    /// Who has requests to a port.
+    fn claim(self, service: &Service, port: u16, rules: &ByHost<Rule<'a>>) -> Claim<'a> {
+        claims::claim(service, port, &self.lens.namespace, rules, self.attachments)
     }
 
     fn others(self, rules: &ByHost<Rule<'_>>) -> Arc<[OtherHost]> {
@@ -131,16 +132,20 @@ impl Tables {
         let mut ports = BTreeMap::new();
         let mut recompiled = 0;
         for service in source.services.values() {
-            let rule = rules.of(&service.host);
             for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
                 let key = (service.key.clone(), port.number);
+                let claim = source.claim(service, port.number, &rules);
                 let before = previous.ports.get(&key);
-                if let Some(before) = before.filter(|before| before.still_holds(service, port, rule, same)) {
+                if let Some(before) = before.filter(|before| before.still_holds(service, port, &claim, same))
+                {
                     ports.insert(key, before.clone());
                     continue;
                 }
                 let view = source.view(port.number);
-                ports.insert(key, Arc::new(port_table(service, &view, rule, before.map(|before| &**before))));
+                ports.insert(
+                    key,
+                    Arc::new(port_table(service, &view, &claim, before.map(|before| &**before))),
+                );
                 recompiled += 1;
             }
         }
@@ -161,16 +166,15 @@ impl Tables {
         let by_hash = source.documents.destination_rules().any(|(_, rule)| rule.hashes());
         let mut ports = BTreeMap::new();
         for service in source.services.values() {
-            let rule = rules.of(&service.host);
             for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
                 let key = (service.key.clone(), port.number);
                 let Some(common) = self.ports.get(&key) else { continue };
-                let document = rule.map(|(document, _, _)| Arc::as_ptr(document));
-                if document == common.document.as_ref().map(Arc::as_ptr) && !by_hash {
+                let claim = source.claim(service, port.number, &rules);
+                if common.is_of(&claim) && !by_hash {
                     continue;
                 }
                 let before = known.and_then(|known| known.get(&key)).unwrap_or(common);
-                let table = port_table(service, &source.view(port.number), rule, Some(&**before));
+                let table = port_table(service, &source.view(port.number), &claim, Some(&**before));
                 if !Arc::ptr_eq(&table.resource, &common.resource) {
                     ports.insert(key, Arc::new(table));
                 }
@@ -199,47 +203,69 @@ impl Tables {
 }
 
 impl PortTable {
-    /// Whether compiling it again would say the same: its document is the same and, since a document may name any service,
-    /// no service has another shape. Without a document it depends on its own name alone.
-    fn still_holds(&self, service: &Service, port: &Port, rule: Option<&Rule<'_>>, same: Same) -> bool {
+    /// Whether compiling it again would say the same: its documents are the same and, since a document may name any
+    /// service, no service has another shape. Without a document it depends on its own name alone.
+    fn still_holds(&self, service: &Service, port: &Port, claim: &Claim<'_>, same: Same) -> bool {
         same.hashing
-            && match (&self.document, rule) {
-                (Some(before), Some((now, _, _))) => same.shape && Arc::ptr_eq(before, now),
-                (None, None) => *self.resource.name == *cluster_name(port.number, "", &service.host),
-                _ => false,
-            }
+            && (self.documents.is_empty() || (same.shape && same.grants))
+            && *self.resource.name == *cluster_name(port.number, "", &service.host)
+            && self.is_of(claim)
+    }
+
+    /// Whether it was compiled from the documents that have it by a claim.
+    fn is_of(&self, claim: &Claim<'_>) -> bool {
+        self.documents.iter().map(Arc::as_ptr).eq(documents_of(claim).into_iter().map(Arc::as_ptr))
+    }
+}
+
+/// The documents by which something is claimed, each once.
+fn documents_of<'a>(claim: &Claim<'a>) -> Vec<&'a Arc<Document>> {
+    match claim {
+        Claim::Nobody => Vec::new(),
+        Claim::Whole((document, ..)) => vec![document],
+        Claim::Shared(routes) => {
+            let mut documents: Vec<_> = routes.iter().map(|route| &route.document).collect();
+            documents.dedup_by(|a, b| Arc::ptr_eq(a, b));
+            documents
+        }
     }
 }
 
 fn port_table(
     service: &Service,
     view: &View<'_>,
-    rule: Option<&Rule<'_>>,
+    claim: &Claim<'_>,
     previous: Option<&PortTable>,
 ) -> PortTable {
     let name: Arc<str> = cluster_name(view.port, "", &service.host).into();
-    let (routes, documents): (Arc<[Route]>, Vec<Arc<str>>) = match rule {
-        Some((document, rule, _)) => (view.routes(document, rule).into(), vec![document.key()]),
-        None => {
+    let documents = documents_of(claim);
+    let routes: Arc<[Route]> = match claim {
+        Claim::Whole((document, rule, _)) => view.routes(document, rule).into(),
+        Claim::Shared(_) => {
+            let all = documents.iter().map(|document| Claimant { document, host: HostRank::default() });
+            view.shared(&all.collect::<Vec<_>>()).into()
+        }
+        Claim::Nobody => {
             let mut route = default_route(&name);
             if let Action::Forward(forward) = &mut route.action {
                 forward.hash = view.hash_key_of(&service.host, &service.key.namespace, "", view.port);
             }
-            (Arc::new([route]), Vec::new())
+            Arc::new([route])
         }
     };
+    let keys: Vec<Arc<str>> = documents.iter().map(|document| document.key()).collect();
     let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };
-    let table = RouteConfig { name, hosts: vec![host], on_demand: false };
+    let table = RouteConfig { name, hosts: vec![host], on_demand: false, ignore_port: false };
     let clusters = table.clusters().cloned().collect();
     let same = |previous: &&PortTable| {
-        previous.resource.version == version(&table) && *previous.resource.documents == *documents
+        previous.resource.version == version(&table) && *previous.resource.documents == *keys
     };
     let resource = match previous.filter(same) {
         Some(previous) => previous.resource.clone(),
-        None => table_resource(&table, documents),
+        None => table_resource(&table, keys),
     };
-    let document = rule.map(|(document, _, _)| Arc::clone(document));
-    PortTable { document, routes, clusters, resource }
+    let documents = documents.into_iter().cloned().collect();
+    PortTable { documents, routes, clusters, resource }
 }
 
 /// Every request to the cluster, retried where that is safe, without a time limit.
@@ -265,7 +291,7 @@ pub(crate) fn domains(host: &Arc<str>) -> Vec<Arc<str>> {
 /// The table of hosts that are asked for one by one.
 pub(crate) fn on_demand_table() -> Arc<Resource> {
     table_resource(
-        &RouteConfig { name: OUTBOUND_HTTP.into(), hosts: Vec::new(), on_demand: true },
+        &RouteConfig { name: OUTBOUND_HTTP.into(), hosts: Vec::new(), on_demand: true, ignore_port: false },
         Vec::new(),
     )
 }

@@ -11,6 +11,7 @@ use crate::{
 
 mod golden;
 mod incremental;
+mod mutated;
 mod order;
 
 fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Service> {

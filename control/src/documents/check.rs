@@ -14,10 +14,8 @@ use super::{
 };
 use crate::model::{Mesh, ServiceKey};
 
-/// Problems of a set of documents over a mesh, kind by kind, the oldest document first. Errors are what no change of the
-/// mesh can heal; what a service that appears later would heal is a warning.
-pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
-    let view = View::new(documents, mesh);
+/// Problems of Istio's kinds, kind by kind, the oldest document first.
+pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (document, rule) in documents.destination_rules() {
         view.check_rule(document, &rule.host, &mut problems);
@@ -45,7 +43,7 @@ pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
     problems
 }
 
-struct View<'a> {
+pub(super) struct View<'a> {
     mesh: &'a Mesh,
     hosts: Hosts,
     /// Hosts that service entries add.
@@ -59,7 +57,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(documents: &DocumentSet, mesh: &'a Mesh) -> Self {
+    pub(super) fn new(documents: &DocumentSet, mesh: &'a Mesh) -> Self {
         let hosts = Hosts::of_mesh(mesh);
         let entries = documents.service_entries().flat_map(|(_, entry)| &entry.hosts);
         let entries: BTreeSet<Arc<str>> = entries.map(|host| host.text.clone()).collect();
@@ -76,7 +74,7 @@ impl<'a> View<'a> {
         Self { mesh, hosts, entries, subsets, rules, gateways }
     }
 
-    fn canonical(&self, host: &str, namespace: &str) -> Arc<str> {
+    pub(super) fn canonical(&self, host: &str, namespace: &str) -> Arc<str> {
         canonical(&self.hosts, &self.entries, host, namespace)
     }
 
@@ -91,12 +89,13 @@ impl<'a> View<'a> {
             if let Some(key) = self.hosts.find(&host.text, &document.namespace) {
                 let message =
                     format!("conflict: service {key} is registered as {:?}, and it wins", host.text);
-                problems.push(warning(document, host, message, "remove the host here"));
+                let winner = format!("service {key}").into();
+                problems.push(conflict(document, host, &winner, message, "remove the host here"));
                 continue;
             }
             if let Some(first) = claim(claimed, host.text.clone(), document) {
                 let message = format!("conflict: {first} defines {:?} already, and it wins", host.text);
-                problems.push(warning(document, host, message, "merge the two documents"));
+                problems.push(conflict(document, host, &first, message, "merge the two documents"));
             }
         }
     }
@@ -108,7 +107,7 @@ impl<'a> View<'a> {
         let first = self.rules.get(&canonical).and_then(|rules| rules.iter().find(near));
         if let Some(first) = first.map(|first| first.key()).filter(|first| *first != document.key()) {
             let message = format!("{first} is for {:?} too; it wins where both say something", host.text);
-            problems.push(warning(document, host, message, "merge the two"));
+            problems.push(conflict(document, host, &first, message, "merge the two"));
         }
         if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {
             problems.push(unknown_host(document, host));
@@ -126,7 +125,7 @@ impl<'a> View<'a> {
         let first = claimed.entry(canonical).or_insert_with(|| document.key());
         if *first != document.key() {
             let message = format!("conflict: {first} checks {:?} already, and it wins", host.text);
-            problems.push(warning(document, host, message, "merge the two documents"));
+            problems.push(conflict(document, host, first, message, "merge the two documents"));
         }
         if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {
             problems.push(unknown_host(document, host));
@@ -145,7 +144,7 @@ impl<'a> View<'a> {
             for gateway in gateways_of(document, service) {
                 if let Some(first) = claim(claimed, (canonical.clone(), gateway), document) {
                     let message = format!("conflict: {first} routes {:?} already, and it wins", host.text);
-                    problems.push(warning(document, host, message, "merge the two documents"));
+                    problems.push(conflict(document, host, &first, message, "merge the two documents"));
                     break;
                 }
             }
@@ -297,7 +296,7 @@ pub(crate) fn gateway_name(text: &str, namespace: &str) -> String {
     }
 }
 
-fn gateways_of(document: &Document, service: &VirtualService) -> Vec<String> {
+pub(super) fn gateways_of(document: &Document, service: &VirtualService) -> Vec<String> {
     if service.gateways.is_empty() {
         return vec![MESH_GATEWAY.to_owned()];
     }
@@ -334,6 +333,7 @@ fn whole(document: &Document, message: String, hint: &str) -> Problem {
         message,
         hint: hint.to_owned(),
         severity: Severity::Warning,
+        conflict: None,
     }
 }
 
@@ -346,7 +346,18 @@ fn unknown_host(document: &Document, host: &Located) -> Problem {
     )
 }
 
-fn warning(document: &Document, at: &Located, message: String, hint: &str) -> Problem {
+/// What the loser of a claim is told.
+pub(super) fn conflict(
+    document: &Document,
+    at: &Located,
+    winner: &Arc<str>,
+    message: String,
+    hint: &str,
+) -> Problem {
+    Problem { conflict: Some(winner.clone()), ..warning(document, at, message, hint) }
+}
+
+pub(super) fn warning(document: &Document, at: &Located, message: String, hint: &str) -> Problem {
     Problem {
         origin: document.origin.clone(),
         line: at.place.line,
@@ -356,5 +367,6 @@ fn warning(document: &Document, at: &Located, message: String, hint: &str) -> Pr
         message,
         hint: hint.to_owned(),
         severity: Severity::Warning,
+        conflict: None,
     }
 }

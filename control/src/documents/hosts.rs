@@ -117,6 +117,14 @@ pub fn host_matches(pattern: &str, host: &str) -> bool {
     }
 }
 
+/// The narrower of two hosts or patterns, where one takes the other; what both take.
+pub fn narrower(a: &Arc<str>, b: &Arc<str>) -> Option<Arc<str>> {
+    if a == b || host_matches(a, b) {
+        return Some(b.clone());
+    }
+    host_matches(b, a).then(|| a.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -1,7 +1,9 @@
 //! The kinds of documents: how they are written, how keys name them, and who reads them.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use super::{
-    DocumentSpec, destination_rule, gateway, health_check,
+    DocumentSpec, destination_rule, gateway, gateway_api, health_check,
     problem::Report,
     reader::{At, Located, nearest},
     service_entry, sidecar, virtual_service, workload_group,
@@ -16,8 +18,29 @@ pub(super) struct Kind {
     /// As keys name it: with its group where another group has a kind of the same name
     /// (`weft_proto::document::kind_in_keys`).
     pub(super) key: &'static str,
-    /// Reads its `spec`.
-    pub(super) read: fn(&At<'_>, &mut Report) -> Option<DocumentSpec>,
+    /// Whether its documents belong to a namespace.
+    pub(super) namespaced: bool,
+    /// What its meaning is read from.
+    pub(super) read: Read,
+}
+
+/// What the meaning of a document is read from.
+pub(super) enum Read {
+    /// Its `spec`.
+    Spec(fn(&At<'_>, &mut Report) -> Option<DocumentSpec>),
+    /// Its labels.
+    Labels(fn(&BTreeMap<Arc<str>, Arc<str>>) -> DocumentSpec),
+}
+
+impl Kind {
+    /// A kind whose key is its name and whose documents belong to namespaces.
+    const fn plain(
+        group: &'static str,
+        name: &'static str,
+        read: fn(&At<'_>, &mut Report) -> Option<DocumentSpec>,
+    ) -> Self {
+        Self { group, name, key: name, namespaced: true, read: Read::Spec(read) }
+    }
 }
 
 /// A group, and the versions in which its kinds are written; they all mean the same.
@@ -25,69 +48,91 @@ type Group = (&'static str, &'static [&'static str]);
 
 const ISTIO_NETWORKING: &str = "networking.istio.io";
 
+/// Kubernetes' own.
+const CORE: &str = "";
+
+/// Our own.
 const WEFT: &str = "weft.dev";
 
-const GROUPS: [Group; 2] = [(ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]), (WEFT, &["v1"])];
+const GROUPS: [Group; 4] = [
+    (ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    (gateway_api::GROUP, &["v1", "v1beta1", "v1alpha3", "v1alpha2"]),
+    (CORE, &["v1"]),
+    (WEFT, &["v1"]),
+];
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 16] = [
+    Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
+        virtual_service::read(at, report).map(DocumentSpec::VirtualService)
+    }),
+    Kind::plain(ISTIO_NETWORKING, "DestinationRule", |at, report| {
+        destination_rule::read(at, report).map(Box::new).map(DocumentSpec::DestinationRule)
+    }),
+    Kind::plain(ISTIO_NETWORKING, "ServiceEntry", |at, report| {
+        service_entry::read(at, report).map(DocumentSpec::ServiceEntry)
+    }),
+    Kind::plain(ISTIO_NETWORKING, "WorkloadEntry", |at, report| {
+        workload_group::read_entry(at, report).map(DocumentSpec::WorkloadEntry)
+    }),
+    Kind::plain(ISTIO_NETWORKING, "WorkloadGroup", |at, report| {
+        workload_group::read_group(at, report).map(DocumentSpec::WorkloadGroup)
+    }),
+    Kind::plain(ISTIO_NETWORKING, "Sidecar", |at, report| {
+        sidecar::read(at, report).map(DocumentSpec::Sidecar)
+    }),
+    Kind::plain(ISTIO_NETWORKING, "Gateway", |at, report| {
+        gateway::read(at, report).map(DocumentSpec::Gateway)
+    }),
     Kind {
-        group: ISTIO_NETWORKING,
-        name: "VirtualService",
-        key: "VirtualService",
-        read: |at, report| virtual_service::read(at, report).map(DocumentSpec::VirtualService),
+        namespaced: false,
+        ..Kind::plain(gateway_api::GROUP, "GatewayClass", |at, report| {
+            gateway_api::gateway::read_class(at, report).map(DocumentSpec::GatewayClass)
+        })
     },
     Kind {
-        group: ISTIO_NETWORKING,
-        name: "DestinationRule",
-        key: "DestinationRule",
-        read: |at, report| {
-            destination_rule::read(at, report).map(Box::new).map(DocumentSpec::DestinationRule)
-        },
+        key: gateway_api::GATEWAY_KEY,
+        ..Kind::plain(gateway_api::GROUP, "Gateway", |at, report| {
+            gateway_api::gateway::read(at, report).map(DocumentSpec::EdgeGateway)
+        })
     },
+    Kind::plain(gateway_api::GROUP, "HTTPRoute", |at, report| {
+        gateway_api::http_route::read(at, report).map(Box::new).map(DocumentSpec::Route)
+    }),
+    Kind::plain(gateway_api::GROUP, "GRPCRoute", |at, report| {
+        gateway_api::grpc_route::read(at, report).map(Box::new).map(DocumentSpec::Route)
+    }),
+    Kind::plain(gateway_api::GROUP, "TLSRoute", |at, report| {
+        gateway_api::stream_route::read_tls(at, report).map(Box::new).map(DocumentSpec::Route)
+    }),
+    Kind::plain(gateway_api::GROUP, "TCPRoute", |at, report| {
+        gateway_api::stream_route::read_tcp(at, report).map(Box::new).map(DocumentSpec::Route)
+    }),
+    Kind::plain(gateway_api::GROUP, "ReferenceGrant", |at, report| {
+        gateway_api::grant::read(at, report).map(DocumentSpec::ReferenceGrant)
+    }),
     Kind {
-        group: ISTIO_NETWORKING,
-        name: "ServiceEntry",
-        key: "ServiceEntry",
-        read: |at, report| service_entry::read(at, report).map(DocumentSpec::ServiceEntry),
+        group: CORE,
+        name: "Namespace",
+        key: "Namespace",
+        namespaced: false,
+        read: Read::Labels(|labels| {
+            DocumentSpec::Namespace(gateway_api::Namespace { labels: labels.clone() })
+        }),
     },
-    Kind {
-        group: ISTIO_NETWORKING,
-        name: "WorkloadEntry",
-        key: "WorkloadEntry",
-        read: |at, report| workload_group::read_entry(at, report).map(DocumentSpec::WorkloadEntry),
-    },
-    Kind {
-        group: ISTIO_NETWORKING,
-        name: "WorkloadGroup",
-        key: "WorkloadGroup",
-        read: |at, report| workload_group::read_group(at, report).map(DocumentSpec::WorkloadGroup),
-    },
-    Kind {
-        group: ISTIO_NETWORKING,
-        name: "Gateway",
-        key: "Gateway",
-        read: |at, report| gateway::read(at, report).map(DocumentSpec::Gateway),
-    },
-    Kind {
-        group: ISTIO_NETWORKING,
-        name: "Sidecar",
-        key: "Sidecar",
-        read: |at, report| sidecar::read(at, report).map(DocumentSpec::Sidecar),
-    },
-    Kind {
-        group: WEFT,
-        name: "HealthCheckPolicy",
-        key: "HealthCheckPolicy",
-        read: |at, report| health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy),
-    },
+    Kind::plain(WEFT, "HealthCheckPolicy", |at, report| {
+        health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy)
+    }),
 ];
 
 /// The kind that a document says it is.
 pub(super) fn find(api_version: &Located, kind: &Located, report: &mut Report) -> Option<&'static Kind> {
-    let (group, version) = api_version.text.split_once('/').unwrap_or(("", &api_version.text));
-    let Some((_, versions)) = GROUPS.iter().find(|(known, _)| *known == group) else {
+    let (group, version) = api_version.text.split_once('/').unwrap_or((CORE, &api_version.text));
+    let unknown = |report: &mut Report| {
         let message = format!("kind {} {} is not supported", api_version.text, kind.text);
         report.error(kind.place, "kind", message, format!("{} are", all()));
+    };
+    let Some((_, versions)) = GROUPS.iter().find(|(known, _)| *known == group) else {
+        unknown(report);
         return None;
     };
     if !versions.contains(&version) {
@@ -96,16 +141,24 @@ pub(super) fn find(api_version: &Located, kind: &Located, report: &mut Report) -
         return None;
     }
     let found = KINDS.iter().find(|known| known.group == group && known.name == &*kind.text);
-    if found.is_none() {
-        let hint = nearest(&kind.text, &names(group));
-        report.error(kind.place, "kind", format!("kind {} is not supported", kind.text), hint);
+    match found {
+        // Kubernetes has many kinds, and this one is hardly a slip of the pen.
+        None if group == CORE => unknown(report),
+        None => {
+            let hint = nearest(&kind.text, &names(group));
+            report.error(kind.place, "kind", format!("kind {} is not supported", kind.text), hint);
+        }
+        Some(_) => {}
     }
     found
 }
 
 /// Every kind, group by group.
 fn all() -> String {
-    let group = |(group, _): &Group| format!("{group}/v1 {}", names(group).join(", "));
+    let group = |(group, _): &Group| {
+        let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        format!("{version} {}", names(group).join(", "))
+    };
     GROUPS.iter().map(group).collect::<Vec<_>>().join("; ")
 }
 

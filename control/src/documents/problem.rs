@@ -32,6 +32,8 @@ pub struct Problem {
     pub hint: String,
     /// Whether the document can serve.
     pub severity: Severity,
+    /// Key of the document that has what this one claims, too; none where nothing is claimed twice.
+    pub conflict: Option<Arc<str>>,
 }
 
 impl fmt::Display for Problem {
@@ -90,6 +92,7 @@ impl Report {
             message: message.into(),
             hint: hint.into(),
             severity: Severity::Error,
+            conflict: None,
         });
     }
 

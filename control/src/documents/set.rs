@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy, ROOT_NAMESPACE,
     ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
+    gateway_api::{EdgeGateway, ReferenceGrant, Route},
 };
 
 /// Documents by key and by age.
@@ -14,9 +15,9 @@ pub struct DocumentSet {
     by_age: BTreeMap<Age, Arc<Document>>,
 }
 
-/// The oldest sorts first; the kind only tells apart what cannot conflict.
+/// The oldest sorts first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
+pub(super) struct Age {
     created_at_seconds: i64,
     namespace: Arc<str>,
     name: Arc<str>,
@@ -24,7 +25,7 @@ struct Age {
 }
 
 impl Age {
-    fn of(document: &Document) -> Self {
+    pub(super) fn of(document: &Document) -> Self {
         Self {
             created_at_seconds: document.created_at_seconds,
             namespace: document.namespace.clone(),
@@ -97,10 +98,26 @@ impl DocumentSet {
         })
     }
 
+    /// Listeners of edge proxies, the oldest first.
+    pub fn edge_gateways(&self) -> impl Iterator<Item = (&Arc<Document>, &EdgeGateway)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::EdgeGateway(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
     /// Workloads that no platform registers, the oldest first.
     pub fn workload_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &EntryEndpoint)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::WorkloadEntry(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Routes of the Gateway API, the oldest first.
+    pub fn routes(&self) -> impl Iterator<Item = (&Arc<Document>, &Route)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::Route(spec) => Some((document, &**spec)),
             _ => None,
         })
     }
@@ -117,6 +134,14 @@ impl DocumentSet {
     pub fn sidecars(&self) -> impl Iterator<Item = (&Arc<Document>, &Sidecar)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::Sidecar(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Grants across namespaces, the oldest first.
+    pub fn reference_grants(&self) -> impl Iterator<Item = (&Arc<Document>, &ReferenceGrant)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::ReferenceGrant(spec) => Some((document, spec)),
             _ => None,
         })
     }

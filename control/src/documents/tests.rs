@@ -4,6 +4,7 @@ use crate::model::Mesh;
 
 use super::*;
 
+mod gateway_api;
 mod shaping;
 
 /// `spec` starts on line 5 of the document.
@@ -36,8 +37,9 @@ fn what_is_no_document_is_refused() {
     check_text(
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
-         DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Gateway, Sidecar; weft.dev/v1 HealthCheckPolicy \
-         are)",
+         DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway; gateway.networking.k8s.io/v1 \
+         GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant; v1 Namespace; weft.dev/v1 \
+         HealthCheckPolicy are)",
     );
     check_text(
         "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",
@@ -134,8 +136,8 @@ fn virtual_services_are_checked() {
     );
     vs(
         &route("    headers: {request: {add: {Host: a}}}"),
-        "f.yaml:8:31: error: spec.http[0].headers.request.add[Host]: host cannot be changed as a header (use \
-         rewrite.authority)",
+        "f.yaml:8:31: error: spec.http[0].headers.request.add[Host]: host cannot be changed as a header (rewrite \
+         the authority or host name)",
     );
     vs("  hosts: [a]\n  http: []\n  tls: []", "f.yaml:7:3: error: spec.tls: is not supported (remove it)");
 }

@@ -212,7 +212,7 @@ fn changes(
     let add = pairs(&mut object, "add", None, report);
     let mut remove = Vec::new();
     for at in object.list("remove", report) {
-        if let Some(name) = at.located(report).and_then(|name| removable(&name, report)) {
+        if let Some(name) = at.located(report).and_then(|name| changed_header(&name, report)) {
             remove.push(name);
         }
     }
@@ -234,13 +234,8 @@ fn pairs(
             *host = exact_host(&value, report).map(|new| new.text);
             continue;
         }
-        let Some(name) = removable(&key, report) else { continue };
-        let Some(text) = value.text(report) else { continue };
-        if http::HeaderValue::from_str(&text).is_err() {
-            value.fail(report, "is no header value", "remove control characters");
-            continue;
-        }
-        found.push((name, text));
+        let Some(name) = changed_header(&key, report) else { continue };
+        found.extend(header_value(&value, report).map(|text| (name, text)));
     }
     found.sort();
     found
@@ -250,11 +245,26 @@ fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
 }
 
+/// A header value.
+pub(super) fn header_value(at: &At<'_>, report: &mut Report) -> Option<Arc<str>> {
+    let text = at.text(report)?;
+    if http::HeaderValue::from_str(&text).is_err() {
+        at.fail(report, "is no header value", "remove control characters");
+        return None;
+    }
+    Some(text)
+}
+
 /// A header that may be changed: Envoy refuses `host`, which is the authority.
-fn removable(key: &Located, report: &mut Report) -> Option<Arc<str>> {
+pub(super) fn changed_header(key: &Located, report: &mut Report) -> Option<Arc<str>> {
     let name = header_name(key, report)?;
     if &*name == "host" {
-        report.error(key.place, &key.field, "host cannot be changed as a header", "use rewrite.authority");
+        report.error(
+            key.place,
+            &key.field,
+            "host cannot be changed as a header",
+            "rewrite the authority or host name",
+        );
         return None;
     }
     Some(name)

@@ -21,6 +21,9 @@ pub use cors::Cors;
 pub use fault::{Abort, AbortStatus, Delay, Fault};
 pub use mirror::Mirror;
 
+/// What is safe to repeat whatever the request: none of these can have reached the service.
+pub const SAFE_RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
+
 /// The gateway name that means every sidecar.
 pub const MESH_GATEWAY: &str = "mesh";
 
@@ -64,10 +67,36 @@ pub struct HttpRoute {
     pub place: Place,
 }
 
+impl HttpRoute {
+    /// A rule that matches every request and says no more than what to do.
+    pub(super) fn new(name: Arc<str>, action: HttpAction, place: Place) -> Self {
+        Self {
+            name,
+            matches: Vec::new(),
+            action,
+            rewrite: None,
+            timeout: None,
+            retries: None,
+            headers: HeaderOperations::default(),
+            fault: None,
+            mirrors: Vec::new(),
+            cors: None,
+            place,
+        }
+    }
+
+    /// Whether it replaces the prefix that its matches name, which each must then do.
+    pub(super) fn replaces_prefix(&self) -> bool {
+        let by_prefix = |redirect: &Redirect| matches!(redirect.path, Some(RedirectPath::Prefix(_)));
+        let redirects = matches!(&self.action, HttpAction::Redirect(redirect) if by_prefix(redirect));
+        redirects || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.uri.is_some())
+    }
+}
+
 /// What a rule does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HttpAction {
-    /// Sends to destinations by weight; at least one.
+    /// Sends to destinations by weight. One has a weight, or the rule is a route's of the Gateway API and answers 500.
     Route(Vec<Destination>),
     /// Answers with another location.
     Redirect(Redirect),
@@ -117,6 +146,22 @@ pub struct Destination {
     pub weight: u32,
     /// Changes of headers for this destination alone.
     pub headers: HeaderOperations,
+    /// What the Gateway API names as backend: it must be there, and a grant must lead to it where it is in another
+    /// namespace. None: `host` alone says it.
+    pub backend: Option<Backend>,
+}
+
+/// A backend as the Gateway API names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// API group; empty is Kubernetes' core.
+    pub group: Arc<str>,
+    /// Kind: only `Service` can be sent to.
+    pub kind: Arc<str>,
+    /// Namespace; none is that of the document.
+    pub namespace: Option<Arc<str>>,
+    /// Name.
+    pub name: Arc<str>,
 }
 
 /// Changes before the request goes upstream.

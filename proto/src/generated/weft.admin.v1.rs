@@ -85,7 +85,7 @@ pub struct Problem {
 /// Names one document.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRequest {
-    /// Kind, e.g. VirtualService; case does not matter.
+    /// Kind, e.g. VirtualService; case does not matter. The Gateway of the Gateway API is Gateway.gateway.networking.k8s.io.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// Namespace; empty is "default".
@@ -122,6 +122,82 @@ pub struct Document {
     /// Problems it has with the mesh as it is now (missing host, conflict), and proxies' refusals.
     #[prost(message, repeated, tag = "8")]
     pub problems: ::prost::alloc::vec::Vec<Problem>,
+    /// What is said of it.
+    #[prost(message, optional, tag = "9")]
+    pub status: ::core::option::Option<DocumentStatus>,
+}
+/// What is said of a document, as the Gateway API has it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DocumentStatus {
+    /// Of the document itself. A route has none: its parents have.
+    #[prost(message, repeated, tag = "1")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+    /// Of a route: every parent that is ours to speak for, in the order of the route.
+    #[prost(message, repeated, tag = "2")]
+    pub parents: ::prost::alloc::vec::Vec<ParentStatus>,
+    /// Of a gateway: every listener, in its order.
+    #[prost(message, repeated, tag = "3")]
+    pub listeners: ::prost::alloc::vec::Vec<ListenerStatus>,
+}
+/// One thing that holds, or does not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Condition {
+    /// "Accepted", "ResolvedRefs", "Programmed", "Conflicted" or "PartiallyInvalid".
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    /// "True", "False" or "Unknown".
+    #[prost(string, tag = "2")]
+    pub status: ::prost::alloc::string::String,
+    /// Why, in one word.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+    /// Whether it is as it should be.
+    #[prost(bool, tag = "5")]
+    pub good: bool,
+}
+/// What one parent of a route says.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ParentStatus {
+    /// Index in the route's parentRefs.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// "Gateway" or "Service".
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Its namespace.
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    /// The listener that the route names, if it names one.
+    #[prost(string, tag = "5")]
+    pub section_name: ::prost::alloc::string::String,
+    /// The port that the route names; 0: none.
+    #[prost(uint32, tag = "6")]
+    pub port: u32,
+    /// What it says.
+    #[prost(message, repeated, tag = "7")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+}
+/// One listener of a gateway.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListenerStatus {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Kinds of routes that may attach.
+    #[prost(string, repeated, tag = "2")]
+    pub supported_kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Number of routes that are attached.
+    #[prost(uint32, tag = "3")]
+    pub attached_routes: u32,
+    /// What is said of it.
+    #[prost(message, repeated, tag = "4")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
 }
 /// Chooses documents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -17,7 +17,8 @@ use weft_proto::xds::envoy::{
             retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate},
             route::Action as EncodedAction,
             route_action::{
-                ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy,
+                ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+                RequestMirrorPolicy,
                 hash_policy::{self as policy, PolicySpecifier},
             },
             route_match::PathSpecifier,
@@ -51,6 +52,7 @@ pub(crate) fn route_config(table: &RouteConfig) -> RouteConfiguration {
         vhds: table.on_demand.then(|| api::Vhds { config_source: ads() }),
         name: table.name.to_string(),
         virtual_hosts: table.hosts.iter().map(virtual_host).collect(),
+        ignore_port_in_host_matching: table.ignore_port,
         // A route may name a cluster that is not there yet: it answers 503, and the rest of the table serves.
         validate_clusters: flag(false),
         ..Default::default()
@@ -184,6 +186,11 @@ fn forward(to: &Forward) -> RouteAction {
     };
     RouteAction {
         cluster_specifier: Some(cluster),
+        cluster_not_found_response_code: match to.missing_is_error {
+            true => ClusterNotFoundResponseCode::InternalServerError,
+            false => ClusterNotFoundResponseCode::ServiceUnavailable,
+        }
+        .into(),
         timeout: duration(to.timeout),
         retry_policy: to.retry.as_ref().map(retry),
         hash_policy: to.hash.iter().map(hash_policy).collect(),

@@ -18,7 +18,7 @@ use crate::{
 mod show;
 
 /// Between what goes in and what comes out.
-const MARK: &str = "\n# ---------- what comes of it ----------\n";
+pub(super) const MARK: &str = "\n# ---------- what comes of it ----------\n";
 const SOURCE: &str = "test";
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ struct Input {
     /// Hosts that it asks for on demand.
     #[serde(default)]
     hosts: Vec<String>,
-    /// Kinds to show: clusters, endpoints, listeners, routes.
+    /// Kinds to show: clusters, endpoints, listeners, routes; and `status` of the documents.
     show: Vec<String>,
 }
 
@@ -232,13 +232,18 @@ fn outcome(text: &str) -> String {
     let (documents, problems) = documents::parse(rest, "documents", 1);
     assert_eq!(problems, []);
     let documents: Arc<DocumentSet> = Arc::new(documents.into_iter().collect());
-    let problems = documents::check(&documents, &mesh);
     let asked = Asked {
         listeners: input.asks.iter().map(|name| name.as_str().into()).collect(),
         hosts: input.hosts.iter().map(|host| format!("{OUTBOUND_HTTP}/{host}").into()).collect(),
     };
-    let set = Compiler::default().update(mesh, documents).resources_asked(&node(&input.node), &asked);
-    let mut out = show::resources(&set, &input.show);
+    let world = Compiler::default().update(mesh, documents);
+    let set = world.resources_asked(&node(&input.node), &asked);
+    let (show_status, kinds): (Vec<String>, _) = input.show.into_iter().partition(|name| name == "status");
+    let mut out = show::resources(&set, &kinds);
+    if !show_status.is_empty() {
+        out.push_str(&show::statuses(&world.verdict().statuses));
+    }
+    let problems = &world.verdict().problems;
     if !problems.is_empty() {
         out.push_str("problems:\n");
         for problem in problems {

@@ -60,7 +60,7 @@ pub(super) fn destination(
     });
     object.finish(report);
     let subset = subset.filter(|subset| !subset.text.is_empty());
-    Some(Destination { host: host?, subset, port, weight, headers })
+    Some(Destination { host: host?, subset, port, weight, headers, backend: None })
 }
 
 pub(super) fn rewrite(at: &At<'_>, report: &mut Report) -> Option<Rewrite> {

@@ -31,7 +31,10 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use crate::resource::{Kind, Resource, ResourceSet};
+use crate::{
+    documents::status::{Condition, Statuses},
+    resource::{Kind, Resource, ResourceSet},
+};
 
 const COLUMNS: usize = 110;
 
@@ -54,6 +57,33 @@ const CONSTANTS: [(&str, &str); 16] = [
     ("upstream_connect_mode", "Immediate"),
     ("validate_clusters", "false"),
 ];
+
+/// What documents are told, one line for the document, each parent and each listener.
+pub(super) fn statuses(statuses: &Statuses) -> String {
+    let mut out = "status:\n".to_owned();
+    let mut line = |name: &str, conditions: &[Condition]| {
+        if !conditions.is_empty() {
+            let all: Vec<String> = conditions.iter().map(ToString::to_string).collect();
+            out.push_str(&format!("- {name}\n    {}\n", all.join("\n    ")));
+        }
+    };
+    for (key, status) in statuses {
+        line(key, &status.conditions);
+        for parent in &status.parents {
+            let section = parent.section.as_deref().map_or_else(String::new, |name| format!(" {name}"));
+            let port = parent.port.map_or_else(String::new, |port| format!(":{port}"));
+            let name =
+                format!("{key} at {} {}/{}{port}{section}", parent.kind, parent.namespace, parent.name);
+            line(&name, &parent.conditions);
+        }
+        for listener in &status.listeners {
+            let kinds = listener.supported_kinds.join(", ");
+            let name = format!("{key} {}: {} attached of [{kinds}]", listener.name, listener.attached_routes);
+            line(&name, &listener.conditions);
+        }
+    }
+    out
+}
 
 /// The chosen kinds of a set.
 pub(super) fn resources(set: &ResourceSet, chosen: &[String]) -> String {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::documents::hosts::host_matches;
+use super::hosts::host_matches;
 
 /// Something for each host name or pattern that documents name.
 #[derive(Debug)]
-pub(crate) struct ByHost<T> {
+pub struct ByHost<T> {
     exact: BTreeMap<Arc<str>, T>,
     /// The longest first.
     patterns: Vec<(Arc<str>, T)>,
@@ -19,7 +19,8 @@ impl<T> Default for ByHost<T> {
 }
 
 impl<T> ByHost<T> {
-    pub(crate) fn new(hosts: BTreeMap<Arc<str>, T>) -> Self {
+    /// From each name or pattern and what is said of it.
+    pub fn new(hosts: BTreeMap<Arc<str>, T>) -> Self {
         let (patterns, exact): (Vec<_>, Vec<_>) =
             hosts.into_iter().partition(|(host, _)| host.starts_with('*'));
         let mut patterns = patterns;
@@ -28,19 +29,24 @@ impl<T> ByHost<T> {
     }
 
     /// What is said of a host.
-    pub(crate) fn of(&self, host: &str) -> Option<&T> {
+    pub fn of(&self, host: &str) -> Option<&T> {
         let pattern = || self.patterns.iter().find(|(pattern, _)| host_matches(pattern, host));
         self.exact.get(host).or_else(|| pattern().map(|(_, found)| found))
     }
 
     /// All that is said of a host: by its name, then by patterns, the longest first.
-    pub(crate) fn all_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a T> {
+    pub fn all_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a T> {
         let patterns = self.patterns.iter().filter(move |(pattern, _)| host_matches(pattern, host));
         self.exact.get(host).into_iter().chain(patterns.map(|(_, found)| found))
     }
 
+    /// What is said of a host by its name.
+    pub fn exact(&self, host: &str) -> Option<&T> {
+        self.exact.get(host)
+    }
+
     /// Every name and pattern, patterns last.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
         let patterns = self.patterns.iter().map(|(pattern, found)| (pattern, found));
         self.exact.iter().chain(patterns)
     }
