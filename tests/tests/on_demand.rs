@@ -24,8 +24,13 @@ fn metadata(door: SocketAddr) -> NodeMetadata {
 }
 
 async fn ask(door: SocketAddr, host: &str) -> Answer {
-    let mut connection = Connection::open(door, Protocol::H1).await.unwrap();
-    connection.send(get(Protocol::H1, host, "/").body(empty()).unwrap()).await.unwrap()
+    try_to_ask(door, host).await.unwrap()
+}
+
+async fn try_to_ask(door: SocketAddr, host: &str) -> Result<Answer, String> {
+    let mut connection = Connection::open(door, Protocol::H1).await.map_err(|error| error.to_string())?;
+    let request = get(Protocol::H1, host, "/").body(empty()).unwrap();
+    connection.send(request).await.map_err(|error| error.to_string())
 }
 
 /// The value of a counter of a proxy.
