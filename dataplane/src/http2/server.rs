@@ -89,10 +89,11 @@ pub async fn serve(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -
                 Some(accepted) => {
                     let (request, respond) = accepted?;
                     let (live, serving) = (Live::new(&streams), serving.clone());
-                    tokio::task::spawn_local(async move {
+                    // Boxed: a task moves what it holds when it is made and when it ends.
+                    tokio::task::spawn_local(Box::pin(async move {
                         let _live = live;
                         answer(serving, request, respond).await;
-                    });
+                    }));
                 }
             },
             () = serving.drain.cancelled(), if open => {
