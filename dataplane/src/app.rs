@@ -127,7 +127,8 @@ impl App {
             Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload, on_demand));
         let recorder = recorder();
         runtime.spawn(tls::live::run(asked, live, stop.clone()));
-        runtime.spawn(dns::run(specs, answer, stop.clone()));
+        let names = Arc::new(dns::Names::of_system());
+        runtime.spawn(dns::run(specs, answer, move |name| names.clone().addresses(name), stop.clone()));
         runtime.spawn(health::run(shared.clone(), stop.clone()));
         let served = Admin { shared: shared.clone(), recorder };
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));

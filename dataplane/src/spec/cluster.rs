@@ -80,15 +80,28 @@ pub enum Discovery {
     Eds(Arc<str>),
     /// Within the cluster.
     Static(Arc<EndpointSet>),
-    /// Addresses are host names; resolved again every `refresh`.
+    /// Addresses are host names, resolved again and again.
     Dns {
         /// Endpoints whose addresses are names.
         endpoints: Arc<EndpointSet>,
-        /// How often to resolve.
-        refresh: Duration,
+        /// When to resolve again.
+        refresh: Refresh,
         /// Whether only the first address of a name is used (`LOGICAL_DNS`).
         first: bool,
     },
+}
+
+/// When the host names of a cluster are resolved again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refresh {
+    /// Time between two lookups (`dns_refresh_rate`).
+    pub every: Duration,
+    /// Whether an answer lives as long as its records say instead (`respect_dns_ttl`).
+    pub by_ttl: bool,
+    /// Most that chance adds to a wait (`dns_jitter`); a part of the wait if none.
+    pub jitter: Option<Duration>,
+    /// First and longest wait after failures (`dns_failure_refresh_rate`); `every` if none.
+    pub failure: Option<(Duration, Duration)>,
 }
 
 /// How an endpoint is picked.

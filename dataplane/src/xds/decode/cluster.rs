@@ -9,7 +9,7 @@ use weft_proto::xds::{
                 CircuitBreakers, Cluster as RawCluster, UpstreamConnectionOptions,
                 circuit_breakers::Thresholds,
                 cluster::{
-                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType,
+                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, RefreshRate,
                     common_lb_config::LocalityConfigSpecifier,
                 },
             },
@@ -31,13 +31,16 @@ use super::{
     tls, unpack,
 };
 use crate::spec::{
-    Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, Keepalive, UpstreamProtocol,
+    Cluster, ClusterLimits, Destination, Discovery, EndpointAddress, EndpointSet, Keepalive, Refresh,
+    UpstreamProtocol,
 };
 
 /// Envoy's defaults, which control planes rely on when they leave a field out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const DNS_REFRESH: Duration = Duration::from_secs(5);
+/// The longest wait after failed lookups, in base intervals.
+const DNS_FAILURE_FACTOR: u32 = 10;
 const LIMIT: u32 = 1024;
 const RETRIES_MAX: u32 = 3;
 const BUDGET_PERCENT: u32 = 20;
@@ -73,8 +76,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     // that is removed is gone at once, whatever its checks say.
     pass_over!(raw: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, cleanup_interval, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, wait_for_warm_on_init,
-        close_connections_on_host_health_failure, ignore_health_on_host_removal, dns_failure_refresh_rate,
-        preconnect_policy, dns_jitter);
+        close_connections_on_host_health_failure, ignore_health_on_host_removal, preconnect_policy);
     nothing_left(&raw)?;
     Ok(Cluster {
         name,
@@ -113,8 +115,8 @@ fn discovery(raw: &mut RawCluster, name: &Arc<str>) -> Result<Discovery, Refusal
             ));
         }
     };
-    let refresh = optional_duration(raw.dns_refresh_rate.take(), "dns_refresh_rate")?;
-    pass_over!(raw: respect_dns_ttl, dns_lookup_family);
+    let refresh = refresh(raw)?;
+    pass_over!(raw: dns_lookup_family);
     match kind {
         DiscoveryType::Eds => {
             let mut config = raw.eds_cluster_config.take().unwrap_or_default();
@@ -134,13 +136,36 @@ fn discovery(raw: &mut RawCluster, name: &Arc<str>) -> Result<Discovery, Refusal
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => Ok(Discovery::Dns {
             endpoints: Arc::new(endpoints.unwrap_or_default()),
-            refresh: refresh.unwrap_or(DNS_REFRESH).max(DNS_REFRESH_MIN),
+            refresh,
             first: kind == DiscoveryType::LogicalDns,
         }),
         DiscoveryType::OriginalDst => {
             Err(Refusal::new("type", "ORIGINAL_DST is not supported by this proxy"))
         }
     }
+}
+
+fn refresh(raw: &mut RawCluster) -> Result<Refresh, Refusal> {
+    let every = optional_duration(raw.dns_refresh_rate.take(), "dns_refresh_rate")?.unwrap_or(DNS_REFRESH);
+    let failure = raw.dns_failure_refresh_rate.take().map(failure).transpose();
+    Ok(Refresh {
+        every: every.max(DNS_REFRESH_MIN),
+        by_ttl: take(&mut raw.respect_dns_ttl),
+        jitter: optional_duration(raw.dns_jitter.take(), "dns_jitter")?,
+        failure: failure.at("dns_failure_refresh_rate")?,
+    })
+}
+
+fn failure(mut raw: RefreshRate) -> Result<(Duration, Duration), Refusal> {
+    let base = optional_duration(raw.base_interval.take(), "base_interval")?
+        .ok_or_else(|| Refusal::new("base_interval", "missing"))?;
+    let longest = optional_duration(raw.max_interval.take(), "max_interval")?;
+    if longest.is_some_and(|longest| longest < base) {
+        return Err(Refusal::new("max_interval", "below base_interval"));
+    }
+    nothing_left(&raw)?;
+    let base = base.max(DNS_REFRESH_MIN);
+    Ok((base, longest.unwrap_or(base.saturating_mul(DNS_FAILURE_FACTOR)).max(base)))
 }
 
 fn connection_options(mut raw: UpstreamConnectionOptions) -> Result<Option<Keepalive>, Refusal> {
