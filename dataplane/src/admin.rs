@@ -37,6 +37,8 @@ pub struct Admin {
     pub shared: Arc<Shared>,
     /// Metrics that are not traffic.
     pub recorder: PrometheusHandle,
+    /// Cancelled when the proxy is about to drain: from then on it is not ready.
+    pub leave: CancellationToken,
 }
 
 /// Serves until stopped.
@@ -92,7 +94,7 @@ impl Admin {
             "/config_dump" => json(&dump::config(&self.shared.spec.borrow().clone())),
             "/clusters" => json(&dump::clusters(&self.shared)),
             "/drain" => {
-                self.shared.drain.cancel();
+                self.leave.cancel();
                 text(StatusCode::OK, "draining\n")
             }
             _ => text(StatusCode::OK, "alive\n"),
@@ -101,7 +103,7 @@ impl Admin {
 
     /// Why the proxy should get no traffic; none when it should.
     fn not_ready(&self) -> Option<String> {
-        if self.shared.drain.is_cancelled() {
+        if self.leave.is_cancelled() {
             return Some("draining".to_owned());
         }
         let spec = self.shared.spec.borrow().clone();

@@ -68,7 +68,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct App {
     admin_address: SocketAddr,
+    drain_grace: Duration,
     drain_timeout: Duration,
+    leave: CancellationToken,
     drain: CancellationToken,
     stop: CancellationToken,
     runtime: Runtime,
@@ -130,7 +132,8 @@ impl App {
         let names = Arc::new(dns::Names::of_system());
         runtime.spawn(dns::run(specs, answer, move |name| names.clone().addresses(name), stop.clone()));
         runtime.spawn(health::run(shared.clone(), stop.clone()));
-        let served = Admin { shared: shared.clone(), recorder };
+        let leave = CancellationToken::new();
+        let served = Admin { shared: shared.clone(), recorder, leave: leave.clone() };
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
         let (addresses, node) = (settings.control_planes.clone(), settings.node());
         let loads = shared.loads.clone();
@@ -140,9 +143,20 @@ impl App {
         for index in 0..settings.workers {
             workers.push(worker::spawn(index, shared.clone())?);
         }
-        let drain_timeout = settings.drain_timeout;
+        let (drain_grace, drain_timeout) = (settings.drain_grace, settings.drain_timeout);
         tracing::info!(admin = %admin_address, workers = workers.len(), node = %settings.node_id, "proxy started");
-        Ok(Self { admin_address, drain_timeout, drain, stop, runtime, xds, workers, shared })
+        Ok(Self {
+            admin_address,
+            drain_grace,
+            drain_timeout,
+            leave,
+            drain,
+            stop,
+            runtime,
+            xds,
+            workers,
+            shared,
+        })
     }
 
     /// Where the admin server really listens.
@@ -155,14 +169,16 @@ impl App {
         self.shared.bound.subscribe()
     }
 
-    /// Serves until `shutdown` or a drain asked for over admin, then drains. False when some requests did not finish in
-    /// time.
+    /// Serves until `shutdown` or a drain asked for over admin, goes on for the grace with `/ready` failing, then drains.
+    /// False when some requests did not finish in time.
     pub async fn wait(self, shutdown: impl Future<Output = ()>) -> bool {
         tokio::select! {
             () = shutdown => {}
-            () = self.drain.cancelled() => {}
+            () = self.leave.cancelled() => {}
         }
-        tracing::info!(timeout = ?self.drain_timeout, "draining");
+        tracing::info!(grace = ?self.drain_grace, timeout = ?self.drain_timeout, "draining");
+        self.leave.cancel();
+        tokio::time::sleep(self.drain_grace).await;
         self.drain.cancel();
         let workers = self.workers;
         // A worker that panicked has nothing left to drain.

@@ -21,6 +21,9 @@ const USER_AGENT: &str = "weft-proxy";
 /// Messages of our own that the proxy understands.
 const EXTENSIONS: [&str; 1] = ["weft.extension.v1.PeakEwma"];
 
+/// How long open requests may take to finish at shutdown, where nobody says.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What a person wrote.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -60,6 +63,9 @@ pub struct RawSettings {
     pub data_dir: Option<PathBuf>,
     /// Worker threads; default one a core.
     pub workers: Option<usize>,
+    /// How long connections are taken on at shutdown while `/ready` already fails, so that who balances over proxies by it
+    /// moves away first; default `0s`: who is told by the control plane needs none.
+    pub drain_grace: Option<String>,
     /// How long open requests may take to finish at shutdown; default `30s`.
     pub drain_timeout: Option<String>,
     /// Most downstream connections; default 65536.
@@ -142,7 +148,9 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Worker threads, at least one.
     pub workers: usize,
-    /// How long open requests may take to finish at shutdown.
+    /// How long connections are taken on at shutdown while `/ready` already fails.
+    pub drain_grace: Duration,
+    /// How long open requests may take to finish at shutdown, after the grace.
     pub drain_timeout: Duration,
     /// Most downstream connections.
     pub connections_max: usize,
@@ -217,7 +225,8 @@ impl Settings {
             admin: raw.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15000))),
             data_dir: raw.data_dir,
             workers: workers(raw.workers)?,
-            drain_timeout: drain_timeout(raw.drain_timeout.as_deref())?,
+            drain_grace: time("drain_grace", raw.drain_grace.as_deref(), Duration::ZERO)?,
+            drain_timeout: time("drain_timeout", raw.drain_timeout.as_deref(), DRAIN_TIMEOUT)?,
             connections_max: raw.connections_max.unwrap_or(65_536),
         })
     }
@@ -241,7 +250,7 @@ impl Settings {
 
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 16] = [
         "control",
         "node",
         "role",
@@ -255,6 +264,7 @@ fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<It
         "locality",
         "data_dir",
         "workers",
+        "drain_grace",
         "drain_timeout",
         "connections_max",
     ];
@@ -344,15 +354,15 @@ fn workers(raw: Option<usize>) -> Result<usize, SettingsError> {
     }
 }
 
-fn drain_timeout(raw: Option<&str>) -> Result<Duration, SettingsError> {
-    let Some(text) = raw else { return Ok(Duration::from_secs(30)) };
+fn time(field: &str, raw: Option<&str>, default: Duration) -> Result<Duration, SettingsError> {
+    let Some(text) = raw else { return Ok(default) };
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = number.parse().map_err(|_| bad("drain_timeout", format!("{text:?}: write 30s")))?;
+    let number: u64 = number.parse().map_err(|_| bad(field, format!("{text:?}: write 30s")))?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
         "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err(bad("drain_timeout", format!("{text:?}: write a number and ms, s or m"))),
+        _ => Err(bad(field, format!("{text:?}: write a number and ms, s or m"))),
     }
 }
 
@@ -391,11 +401,13 @@ mod tests {
 upstreams: [{bind: '127.0.0.1:9001', service: api}]
 inbound: [{bind: '127.0.0.1:15006', service: web, port: 80, app: '127.0.0.1:8080', protocol: http}]
 gateway_ports: {'80': 8080}
+drain_grace: 5s
 drain_timeout: 500ms
 ";
         let settings = Settings::from_yaml(text).unwrap();
         assert_eq!(settings.metadata.inbound[0].app.port(), 8080);
         assert_eq!(settings.metadata.gateway_ports[&80], 8080);
+        assert_eq!(settings.drain_grace, Duration::from_secs(5));
         assert_eq!(settings.drain_timeout, Duration::from_millis(500));
     }
 

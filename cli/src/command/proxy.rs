@@ -72,6 +72,9 @@ pub struct ProxyArgs {
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// How long connections are still taken on at shutdown, with /ready failing [default: 0s]
+    #[arg(long, value_name = "TIME")]
+    drain_grace: Option<String>,
     /// How long open requests may take to finish at shutdown [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<String>,
@@ -100,6 +103,7 @@ impl ProxyArgs {
             ("role", self.gateway.then(|| "gateway".to_owned())),
             ("locality", self.locality),
             ("workers", self.workers.map(|workers| workers.to_string())),
+            ("drain_grace", self.drain_grace),
             ("drain_timeout", self.drain_timeout),
         ];
         let flags: Vec<(String, String)> =

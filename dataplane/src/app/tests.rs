@@ -91,6 +91,29 @@ async fn the_last_good_configuration_is_served_while_the_control_plane_is_away()
     assert!(app.wait(std::future::ready(())).await);
 }
 
+#[tokio::test]
+async fn a_proxy_that_leaves_is_not_ready_and_takes_connections_on_for_its_grace() {
+    let directory = tempfile::tempdir().unwrap();
+    Cache::open(directory.path()).unwrap().save(vec![hello()]).unwrap();
+    let text = "admin: '127.0.0.1:0'\ncontrol: '127.0.0.1:9'\nworkers: 1\ndrain_grace: 60m\n";
+    let mut settings = Settings::from_yaml(text).unwrap();
+    settings.data_dir = Some(directory.path().to_owned());
+    let app = App::start(settings).unwrap();
+    let (admin, mut bound) = (app.admin_address(), app.bound());
+    let at = bound.wait_for(|bound| bound.contains_key("l")).await.unwrap()["l"].clone();
+    let Bound::At(ListenAddress::Tcp(address)) = at else { panic!("{at:?}") };
+    assert!(ask(admin, "GET /ready").await.starts_with("HTTP/1.1 200"));
+    let served = tokio::spawn(app.wait(std::future::pending()));
+    assert!(ask(admin, "POST /drain").await.starts_with("HTTP/1.1 200"));
+    assert!(ask(admin, "GET /ready").await.ends_with("draining\n"));
+    assert!(ask(address, "GET /").await.ends_with("hello"));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    assert!(served.await.unwrap());
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
 async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
