@@ -4,6 +4,8 @@ pub mod flags;
 
 pub use flags::Flags;
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
 /// Why a request was not answered by its upstream.
@@ -103,12 +105,25 @@ pub struct Face {
 
 /// gRPC codes used here.
 const INTERNAL: u16 = 13;
-const DEADLINE_EXCEEDED: u16 = 4;
 const UNIMPLEMENTED: u16 = 12;
 const UNKNOWN: u16 = 2;
 const PERMISSION_DENIED: u16 = 7;
 const UNAVAILABLE: u16 = 14;
 const UNAUTHENTICATED: u16 = 16;
+
+/// How the text about a broken try begins, and the same after more than one.
+const BROKEN: &str = "upstream connect error or disconnect/reset before headers. ";
+const BROKEN_AGAIN: &str = "retried and the latest ";
+
+impl Face {
+    /// The body of the local reply after so many tries.
+    pub fn body_after(&self, attempts: u32) -> Cow<'static, str> {
+        match self.body.strip_prefix(BROKEN) {
+            Some(reason) if attempts > 1 => format!("{BROKEN}{BROKEN_AGAIN}{reason}").into(),
+            _ => self.body.into(),
+        }
+    }
+}
 
 impl Cause {
     /// What callers, logs and metrics see.
@@ -180,25 +195,21 @@ impl Cause {
             ),
             Cause::RequestTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
-                DEADLINE_EXCEEDED,
+                UNAVAILABLE,
                 "UT",
                 "response_timeout",
                 "upstream request timeout",
             ),
             Cause::TryTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
-                DEADLINE_EXCEEDED,
+                UNAVAILABLE,
                 "UT",
                 "upstream_per_try_timeout",
                 "upstream request timeout",
             ),
-            Cause::IdleTimeout => (
-                StatusCode::GATEWAY_TIMEOUT,
-                DEADLINE_EXCEEDED,
-                "SI",
-                "stream_idle_timeout",
-                "stream timeout",
-            ),
+            Cause::IdleTimeout => {
+                (StatusCode::GATEWAY_TIMEOUT, UNAVAILABLE, "SI", "stream_idle_timeout", "stream timeout")
+            }
             Cause::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 UNKNOWN,
@@ -288,7 +299,7 @@ mod tests {
         check(Cause::ConnectFailed, 503, 14, "UF");
         check(Cause::UpstreamClosed, 503, 14, "UC");
         check(Cause::UpstreamReset(true), 503, 14, "UR");
-        check(Cause::RequestTimeout, 504, 4, "UT");
+        check(Cause::RequestTimeout, 504, 14, "UT");
         check(Cause::BodyTooLarge, 413, 2, "-");
         check(Cause::Injected(StatusCode::IM_A_TEAPOT, 9), 418, 9, "FI");
     }

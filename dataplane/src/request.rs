@@ -57,7 +57,10 @@ pub async fn serve(
             dress(response.headers_mut(), &mut record);
             return Ok(response.map(|body| ResponseBody::relay(body, record, lease, deadline)));
         }
-        Ok(Answer::Local(response, details)) => {
+        Ok(Answer::Local(mut response, details)) => {
+            if record.grpc {
+                record.grpc_status = Some(reply::speak_grpc(&mut response));
+            }
             record.status = Some(response.status());
             record.details = Some(details);
             response
@@ -85,10 +88,11 @@ struct Found {
 impl Found {
     fn dress(&self, headers: &mut HeaderMap) {
         let Some(route) = &self.route else { return };
-        head::mutate(headers, &route.response_headers);
+        // The outer level has the last word, as in Envoy.
         if let (RouteAction::Forward(forward), Some(cluster)) = (&route.action, self.cluster) {
             head::mutate(headers, &forward.clusters[cluster].response_headers);
         }
+        head::mutate(headers, &route.response_headers);
     }
 }
 
@@ -253,7 +257,7 @@ fn outgoing(
     record: &mut Record,
 ) -> Result<Outgoing, Fault> {
     let Arrived { mut parts, body, host, .. } = arrived;
-    let host = [&chosen.request_headers, &route.request_headers]
+    let host = [&route.request_headers, &chosen.request_headers]
         .iter()
         .find_map(|mutation| mutation.host.clone())
         .or_else(|| forward.host_rewrite.clone())
@@ -267,8 +271,12 @@ fn outgoing(
     let scheme = serving.scheme();
     let edge = serving.is_edge();
     serving.worker.with_rng(|rng| head::announce(&mut headers, &scheme, edge, rng));
-    head::mutate(&mut headers, &route.request_headers);
+    if edge && let Some(client) = serving.ends.remote {
+        head::forwarded_for(&mut headers, client.ip());
+    }
+    // The outer level has the last word, as in Envoy.
     head::mutate(&mut headers, &chosen.request_headers);
+    head::mutate(&mut headers, &route.request_headers);
     record.sent(&path, &host, &headers);
     let keep = if forward.retry.is_some() { forward.replay_bytes_max } else { 0 };
     let source = (!body.is_end_stream()).then(|| Source::new(body, keep));

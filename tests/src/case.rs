@@ -48,6 +48,9 @@ pub struct Case {
     /// Fields whose values are chance: only their presence is compared.
     #[serde(default)]
     pub random: Vec<String>,
+    /// One of the two refuses it before it reads headers, so that the line in its log cannot be found.
+    #[serde(default)]
+    pub unlogged: bool,
 }
 
 /// What is sent.

@@ -7,7 +7,7 @@ use weft_tests::{
 };
 
 /// The table has at least this many rows.
-const CASES_MIN: usize = 60;
+const CASES_MIN: usize = 480;
 
 #[test]
 fn every_case_file_can_be_read() {

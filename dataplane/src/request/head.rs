@@ -1,9 +1,9 @@
 //! The head of a request, made unambiguous once: what is routed on is what goes upstream. Pure.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{PathAndQuery, Scheme},
@@ -18,6 +18,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// Proto of the downstream connection, for the application.
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Addresses of the client and of the proxies that the request came by.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Names a request across proxies.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers by which a proxy is told what to do; from downstream they are not to be believed.
@@ -28,6 +30,10 @@ const INTERNAL_PREFIX: &str = "x-envoy-";
 pub fn normalise(parts: &mut Parts, merge_slashes: bool) -> Result<HeaderValue, Fault> {
     if parts.method == Method::CONNECT {
         return Err(Cause::NoRoute.into()); // No route takes it: it has no path.
+    }
+    framing(&parts.headers)?;
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
     }
     let host = host(parts)?;
     if let Some(path) = normal_path(parts.uri.path(), merge_slashes)? {
@@ -41,6 +47,18 @@ pub fn normalise(parts: &mut Parts, merge_slashes: bool) -> Result<HeaderValue, 
         parts.uri = Uri::from_parts(uri).map_err(|_| Fault::from(Cause::BadRequest))?;
     }
     Ok(host)
+}
+
+/// A body comes in chunks and nothing else, if it comes without a length (RFC 9112, 6.1). A length beside a coding is gone
+/// already (6.3).
+fn framing(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let clear = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if clear { Ok(()) } else { Err(Cause::BadRequest.into()) }
 }
 
 /// The one host that the request names; two different ones are refused.
@@ -154,10 +172,17 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
     // The body is asked for as soon as it is wanted.
-    headers.remove(EXPECT);
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    if !trailers {
-        headers.remove(TE);
+    if headers.get(EXPECT).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(EXPECT);
+    }
+    if let http::header::Entry::Occupied(mut te) = headers.entry(TE) {
+        let wishes = te.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+        let trailers = wishes.map(str::trim).any(|wish| wish.eq_ignore_ascii_case("trailers"));
+        if trailers {
+            te.insert(HeaderValue::from_static("trailers"));
+        } else {
+            te.remove_entry_mult();
+        }
     }
 }
 
@@ -177,6 +202,16 @@ pub fn announce(headers: &mut HeaderMap, scheme: &Scheme, edge: bool, rng: &mut 
     }
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id(rng.random()));
+    }
+}
+
+/// Adds the client's address to those of the proxies before us.
+pub fn forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
+    let before = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let client = client.to_string();
+    let all: Vec<&[u8]> = before.chain([client.as_bytes()]).collect();
+    if let Ok(all) = HeaderValue::from_bytes(&all.join(&b","[..])) {
+        headers.insert(FORWARDED_FOR, all);
     }
 }
 
@@ -295,6 +330,43 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "te"]);
+    }
+
+    #[track_caller]
+    fn framed(lines: &[(&str, &str)], expected: bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        assert_eq!(framing(&headers).is_ok(), expected, "{lines:?}");
+    }
+
+    #[test]
+    fn a_body_comes_in_chunks_and_nothing_else() {
+        let coding = "transfer-encoding";
+        framed(&[], true);
+        framed(&[(coding, "Chunked")], true);
+        framed(&[(coding, "chunked"), (coding, "chunked")], false);
+        framed(&[(coding, "gzip, chunked")], false);
+    }
+
+    #[test]
+    fn the_clients_address_comes_after_those_before() {
+        let mut headers = HeaderMap::new();
+        forwarded_for(&mut headers, [10, 0, 0, 1].into());
+        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1");
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("10.0.0.2"));
+        forwarded_for(&mut headers, [10, 0, 0, 3].into());
+        assert_eq!(headers.get_all(FORWARDED_FOR).iter().collect::<Vec<_>>(), ["10.0.0.1,10.0.0.2,10.0.0.3"]);
+    }
+
+    #[test]
+    fn of_te_only_trailers_pass() {
+        for (te, expected) in [("trailers", true), ("gzip, Trailers", true), ("gzip", false)] {
+            let mut headers = HeaderMap::from_iter([(TE, HeaderValue::from_static(te))]);
+            strip_hop_by_hop(&mut headers);
+            assert_eq!(headers.get(TE).is_some_and(|te| te == "trailers"), expected, "{te}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Answers of our own: faults, redirects, fixed responses; and the path that a route makes of the one requested.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode, Uri,
@@ -20,23 +22,63 @@ pub(super) fn fault(fault: Fault, record: &mut Record) -> Response<Bytes> {
     record.fail(fault);
     let status = if grpc { StatusCode::OK } else { face.status };
     record.status = Some(status);
-    let body = if grpc { "" } else { face.body };
+    let text = match face.body_after(record.attempts) {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    };
+    let body = if grpc { Bytes::new() } else { text.clone() };
+    let empty = body.is_empty();
     if grpc {
         record.grpc_status = Some(face.grpc);
     }
-    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if grpc {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from(face.grpc));
-        if !face.body.is_empty() {
-            headers.insert("grpc-message", HeaderValue::from_static(face.body));
+        if !text.is_empty()
+            && let Ok(message) = HeaderValue::from_maybe_shared(text)
+        {
+            headers.insert("grpc-message", message);
         }
-    } else if !body.is_empty() {
+    } else if !empty {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     response
+}
+
+/// Makes a response one to a gRPC call: its status becomes gRPC's, its body the message.
+pub(super) fn speak_grpc(response: &mut Response<Bytes>) -> u16 {
+    let status = grpc_of_http(response.status());
+    let body = std::mem::take(response.body_mut());
+    let mut message = Vec::with_capacity(body.len());
+    for byte in body {
+        match byte {
+            b' '..=b'~' if byte != b'%' => message.push(byte),
+            _ => message.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(status));
+    if let Some(message) = HeaderValue::from_bytes(&message).ok().filter(|message| !message.is_empty()) {
+        headers.insert("grpc-message", message);
+    }
+    status
+}
+
+/// gRPC's table of what an HTTP status means (`doc/http-grpc-status-mapping.md`).
+fn grpc_of_http(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
 }
 
 /// A fixed response.

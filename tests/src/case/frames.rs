@@ -22,7 +22,10 @@ const PRIORITY: u8 = 32;
 /// What a server may take before its silence is the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Sends one request and says what came: a status, `reset`, `goaway`, `closed` or `silent`.
+/// The stream was reset or the connection closed: which of the two is the server's taste.
+const REFUSED: &str = "refused";
+
+/// Sends one request and says what came: a status, `refused` or `silent`.
 pub async fn exchange(
     door: SocketAddr,
     fields: &[(String, String)],
@@ -44,7 +47,7 @@ pub async fn exchange(
     let _ = stream.write_all(&out).await;
     match tokio::time::timeout(ANSWER_WITHIN, answer(&mut stream)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Ok("closed".to_owned()),
+        Ok(Err(_)) => Ok(REFUSED.to_owned()),
         Err(_) => Ok("silent".to_owned()),
     }
 }
@@ -66,8 +69,8 @@ async fn answer(stream: &mut TcpStream) -> std::io::Result<String> {
                 let from = usize::from(flags & PADDED != 0) + if flags & PRIORITY != 0 { 5 } else { 0 };
                 return Ok(status(&payload[from..]).unwrap_or_else(|| "an unreadable status".to_owned()));
             }
-            (RST_STREAM, 1) => return Ok("reset".to_owned()),
-            (GOAWAY, _) => return Ok("goaway".to_owned()),
+            (RST_STREAM, 1) => return Ok(REFUSED.to_owned()),
+            (GOAWAY, _) => return Ok(REFUSED.to_owned()),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use super::{Case, Expect};
 use crate::{access_log::Entry, backend::Seen, client::Answer};
 
 /// Headers that are no part of the comparison, on either side, with the reason.
-pub const IGNORED: [(&str, &str); 13] = [
+pub const IGNORED: [(&str, &str); 14] = [
     ("date", "Envoy adds one"),
     ("server", "Envoy names itself"),
     ("connection", "concerns one hop"),
@@ -17,6 +17,7 @@ pub const IGNORED: [(&str, &str); 13] = [
     ("x-envoy-original-path", "our proxy tells upstreams nothing about its configuration"),
     ("x-envoy-original-host", "our proxy tells upstreams nothing about its configuration"),
     ("x-envoy-internal", "our proxy tells upstreams nothing about its configuration"),
+    ("x-envoy-external-address", "x-forwarded-for says the same"),
     ("x-echo-id", "names the dataplane"),
     ("x-echo-service", "is the origin"),
     ("x-echo-version", "is the origin"),

@@ -1,6 +1,6 @@
 //! Runs a case at one dataplane.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use http::Request;
@@ -92,6 +92,9 @@ impl Case {
         if !self.expect.copies.is_empty() {
             played.copies(&self.expect.copies, stage.attempts).await;
         }
+        if self.unlogged {
+            played.lines = 0;
+        }
         played
     }
 }
@@ -179,7 +182,8 @@ impl Played {
             End::Closed => said.push("closed".to_owned()),
             End::Silent => said.push("silent".to_owned()),
         }
-        if let Some(answer) = answers.pop() {
+        // Of refusals only the status counts: what else is said to who speaks no HTTP is nobody's contract.
+        if let Some(answer) = answers.pop().filter(|answer| answer.header("x-echo-service").is_some()) {
             self.outcome.answer(&answer, stage.single);
             self.answer = Some(answer);
         }
@@ -209,10 +213,4 @@ impl Ask {
         };
         request.body(body).unwrap_or_else(|error| panic!("case request {}{}: {error}", self.host, self.path))
     }
-}
-
-/// Fields of differences that a case names and that did not differ.
-pub fn unused<'a>(case: &'a Case, found: &[Wrong]) -> Vec<&'a str> {
-    let named: BTreeMap<&str, ()> = found.iter().map(|wrong| (wrong.field.as_str(), ())).collect();
-    case.differs.keys().map(String::as_str).filter(|field| !named.contains_key(field)).collect()
 }
