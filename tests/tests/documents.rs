@@ -66,9 +66,9 @@ const CASES: [Case; 10] = [
     },
     Case {
         name: "a field that is not supported",
-        yaml: "HEADspec:\n  hosts: [shop]\n  http:\n  - fault: {abort: {httpStatus: 500}}\n    route: [{destination: {host: shop, subset: v2}}]\n",
-        place: (7, 5),
-        message: "fault",
+        yaml: "HEADspec:\n  hosts: [shop]\n  http:\n  - fault: {abort: {http2Error: REFUSED}}\n    route: [{destination: {host: shop, subset: v2}}]\n",
+        place: (7, 21),
+        message: "http2Error",
         offline: true,
     },
     Case {
