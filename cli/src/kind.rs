@@ -61,6 +61,9 @@ pub enum Kind {
     /// Namespace documents, for their labels.
     #[value(aliases = ["namespace", "ns"])]
     Namespaces,
+    /// Secret documents, without their values.
+    #[value(aliases = ["secret"])]
+    Secrets,
     /// Services of the registry, merged over all sources.
     #[value(aliases = ["service", "svc"])]
     Services,
@@ -103,6 +106,7 @@ impl Kind {
             Kind::Tcproutes => Some("TCPRoute"),
             Kind::Referencegrants => Some("ReferenceGrant"),
             Kind::Namespaces => Some("Namespace"),
+            Kind::Secrets => Some("Secret"),
             Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
         }
     }

@@ -24,8 +24,10 @@ mod clusters;
 mod edge;
 mod encode;
 mod entries;
+mod gateways;
 mod grpc;
 mod ir;
+mod l4;
 mod lens;
 mod locality;
 mod lookup;
@@ -34,6 +36,7 @@ mod routes;
 mod rules;
 mod scope;
 mod scopes;
+mod secrets;
 mod services;
 mod shared;
 mod sight;
@@ -138,6 +141,7 @@ impl Compiler {
             && same(documents.workload_groups(), before.workload_groups())
             && same(documents.sidecars(), before.sidecars())
             && same(documents.edge_gateways(), before.edge_gateways())
+            && same(documents.secrets(), before.secrets())
             && documents.iter().filter(edge).map(Arc::as_ptr).eq(before.iter().filter(edge).map(Arc::as_ptr));
         let same_documents =
             same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));

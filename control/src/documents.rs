@@ -22,9 +22,11 @@
 //! | port and host of listeners of one gateway | none of them is served; of several gateways they count as one |
 //! | host of DestinationRules | they are merged: subsets by name, each part of the policy, the oldest first |
 //! | host of HealthCheckPolicies | the oldest |
+//! | port of Gateways by servers of different classes (plain HTTP, plain TCP, TLS) or addresses | the oldest server's holds |
+//! | name on a TLS port of Gateways | the oldest |
 //! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub mod attach;
 pub mod by_host;
@@ -44,12 +46,14 @@ pub mod locality;
 mod outlier;
 mod problem;
 mod reader;
+pub mod secret;
 mod service_entry;
 mod set;
 mod sidecar;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod traffic_policy;
 mod tree;
 mod values;
@@ -60,24 +64,26 @@ mod workload_group;
 pub(crate) use check::gateway_name;
 
 pub use destination_rule::{DestinationRule, Subset};
-pub use gateway::{Gateway, Server};
+pub use gateway::{Gateway, HostNamespace, Server, ServerClass, ServerHost, ServerProtocol};
 pub use health_check::{HealthCheck, HealthCheckPolicy, Probe};
 pub use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality::LocalityLb;
 pub use outlier::OutlierDetection;
 pub use problem::{Problem, Severity};
 pub use reader::Located;
+pub use secret::{Secret, Sensitive};
 pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
 pub use set::DocumentSet;
 pub use sidecar::{Egress, EgressHost, FromNamespace, OutboundMode, Sidecar};
+pub use tls::{ClientMode, ClientTls, Credentials, NameForm, ServerMode, ServerTls, TlsVersion};
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, PathMatch, StringMatch};
 pub use verdict::{Verdict, check, judge};
 pub use virtual_service::{
-    Abort, AbortStatus, Backend, Cors, Delay, Destination, DirectResponse, Fault, HttpAction, HttpMatch,
-    HttpRoute, MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort, Retries, Rewrite, SAFE_RETRY_ON,
-    VirtualService,
+    Abort, AbortStatus, Backend, ConnectionMatch, Cors, Delay, Destination, DirectResponse, Fault,
+    HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort, Retries,
+    Rewrite, SAFE_RETRY_ON, TcpRoute, TlsMatch, TlsRoute, VirtualService,
 };
 pub use workload_group::WorkloadGroup;
 
@@ -94,7 +100,7 @@ pub const ROOT_NAMESPACE: &str = "istio-system";
 const TEXT_BYTES_MAX: usize = 8 << 20;
 
 /// One policy object as the operator wrote it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Document {
     /// Kind: `VirtualService`.
     pub kind: &'static str,
@@ -144,6 +150,15 @@ pub enum DocumentSpec {
     ReferenceGrant(ReferenceGrant),
     /// Labels of a namespace.
     Namespace(Namespace),
+    /// Certificates for gateways.
+    Secret(Secret),
+}
+
+/// Without its text, which may be a secret.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("key", &self.key()).field("spec", &self.spec).finish_non_exhaustive()
+    }
 }
 
 impl Document {
@@ -160,6 +175,7 @@ impl Document {
             DocumentSpec::ServiceEntry(spec) => Some(&spec.export_to),
             DocumentSpec::Gateway(_)
             | DocumentSpec::Sidecar(_)
+            | DocumentSpec::Secret(_)
             | DocumentSpec::HealthCheckPolicy(_)
             | DocumentSpec::WorkloadEntry(_)
             | DocumentSpec::WorkloadGroup(_)
@@ -300,6 +316,7 @@ fn parse_one(
     let metadata = metadata.and_then(|at| metadata_of(&at, kind, report));
     let spec = match kind.read {
         Read::Spec(read) => object.required("spec", report).and_then(|at| read(&at, report)),
+        Read::Fields(read) => read(&mut object, report),
         Read::Labels(read) => {
             // What Kubernetes keeps there.
             object.field("spec", report);

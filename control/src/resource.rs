@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -16,6 +17,8 @@ pub enum Kind {
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment`.
     Endpoints,
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret`.
+    Secret,
     /// `envoy.config.listener.v3.Listener`.
     Listener,
     /// `envoy.config.route.v3.RouteConfiguration`.
@@ -26,14 +29,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in sending order.
-    pub const ALL: [Self; 5] =
-        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes, Self::VirtualHost];
+    pub const ALL: [Self; 6] =
+        [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Routes, Self::VirtualHost];
 
     /// The type URL of the wire.
     pub const fn type_url(self) -> &'static str {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
@@ -47,7 +51,7 @@ impl Kind {
 }
 
 /// One resource as every subscriber of its scope receives it, in the forms of both protocols; all share one allocation.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
     pub name: Arc<str>,
@@ -62,6 +66,13 @@ pub struct Resource {
     pub versioned: Bytes,
     /// Keys ("VirtualService/default/reviews") of the documents that shaped it, so that a NACK finds its cause.
     pub documents: Arc<[Arc<str>]>,
+}
+
+/// Without its content, which may be a secret.
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{:016x} ({} bytes)", self.name, self.version, self.bytes.len())
+    }
 }
 
 /// `google.protobuf.Any`.

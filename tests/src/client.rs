@@ -10,7 +10,11 @@ use hyper::{
     client::conn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 /// What a request may take before the test gives up on it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -91,6 +95,15 @@ impl Connection {
         let broken = |error: &dyn std::fmt::Display| Failure::Broken(format!("connect: {error}"));
         let stream = TcpStream::connect(address).await.map_err(|error| broken(&error))?;
         let _ = stream.set_nodelay(true);
+        Self::over(stream, protocol).await
+    }
+
+    /// Begins to speak over a connection that is open.
+    pub async fn over<S>(stream: S, protocol: Protocol) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let broken = |error: &dyn std::fmt::Display| Failure::Broken(format!("connect: {error}"));
         let io = TokioIo::new(stream);
         let (sender, driver) = match protocol {
             Protocol::H1 => {

@@ -14,4 +14,5 @@ pub mod load;
 pub mod mesh;
 pub mod program;
 pub mod services;
+pub mod tls;
 pub mod wait;

@@ -94,7 +94,7 @@ fn shown(key: &DocumentKey, yaml: &str, owner: &str) -> wire::Document {
         kind: key.kind.to_string(),
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
-        yaml: yaml.to_owned(),
+        yaml: documents::secret::redacted(&key.kind, yaml),
         owner: owner.to_owned(),
         ..wire::Document::default()
     }

@@ -122,7 +122,7 @@ impl Session {
         let before = match kind {
             Kind::Listener => &mut self.asked.listeners,
             Kind::VirtualHost => &mut self.asked.hosts,
-            Kind::Cluster | Kind::Endpoints | Kind::Routes => return Ok(false),
+            Kind::Cluster | Kind::Endpoints | Kind::Secret | Kind::Routes => return Ok(false),
         };
         if before == names {
             return Ok(false);
@@ -225,7 +225,7 @@ impl Session {
     /// for the clusters' ACK: Envoy asks for them before it sends that.
     fn may_add(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Cluster | Kind::Endpoints => true,
+            Kind::Cluster | Kind::Endpoints | Kind::Secret => true,
             Kind::Listener | Kind::Routes => {
                 [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_added())
             }
@@ -243,9 +243,11 @@ impl Session {
             Kind::Listener => false,
             Kind::Routes => self.may_add(kind) && self.watch(Kind::Listener).is_added(),
             Kind::VirtualHost => self.may_add(kind) && self.watch(Kind::Routes).is_added(),
-            Kind::Cluster | Kind::Endpoints => [Kind::Listener, Kind::Routes, Kind::VirtualHost]
-                .into_iter()
-                .all(|kind| self.watch(kind).is_added()),
+            Kind::Cluster | Kind::Endpoints | Kind::Secret => {
+                [Kind::Listener, Kind::Routes, Kind::VirtualHost]
+                    .into_iter()
+                    .all(|kind| self.watch(kind).is_added())
+            }
         }
     }
 }

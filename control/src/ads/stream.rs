@@ -281,6 +281,7 @@ fn label(kind: Kind) -> &'static str {
     match kind {
         Kind::Cluster => "cluster",
         Kind::Endpoints => "endpoints",
+        Kind::Secret => "secret",
         Kind::Listener => "listener",
         Kind::Routes => "routes",
         Kind::VirtualHost => "virtual_host",

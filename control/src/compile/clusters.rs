@@ -5,15 +5,23 @@ use std::{collections::BTreeMap, sync::Arc};
 use weft_proto::node::cluster_name;
 
 use super::{
-    ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
+    ir::{
+        Authorities, Certificate, ClientTls, Cluster, Discovery, Endpoint, Endpoints, HttpVersion, Servers,
+        ServiceName,
+    },
     locality::{Arrangement, Vantage},
+    secrets,
 };
 use crate::{
     documents::{
-        DestinationRule, HashKey, HealthCheckPolicy, LoadBalancer, LocalityLb, Subset, TrafficPolicy,
+        self, ClientMode, Credentials, DestinationRule, HashKey, HealthCheckPolicy, LoadBalancer, LocalityLb,
+        NameForm, Subset, TrafficPolicy,
     },
     model::{self, Port, Protocol, Resolution, Service},
 };
+
+/// Where most hosts keep the authorities that they trust. A proxy of ours looks elsewhere where there is no such file.
+const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What a service's clusters are made of.
 #[derive(Debug)]
@@ -74,8 +82,10 @@ impl Inputs<'_> {
             Resolution::DnsFirst => (Discovery::DnsFirst(endpoints), None),
         };
         let upgraded = policy.http.upgrade == Some(true);
+        let tls = policy.tls.as_ref().and_then(|tls| client_tls(tls, &service.host));
         let http = match port.protocol {
             Protocol::Http if upgraded => Some(HttpVersion::Http2),
+            Protocol::Http if tls.is_some() => Some(HttpVersion::Agreed),
             Protocol::Http => Some(HttpVersion::Http1),
             Protocol::Http2 | Protocol::Grpc => Some(HttpVersion::Http2),
             Protocol::Tcp | Protocol::Tls => None,
@@ -99,12 +109,41 @@ impl Inputs<'_> {
                 (None, None) => None,
             },
             retry_budget: policy.retry_budget.clone(),
+            tls,
             http,
             tcp: policy.tcp.clone(),
             pool: policy.http.clone(),
         };
         Made { cluster, endpoints: streamed, looks_at: arrangement.looks_at(service) }
     }
+}
+
+/// The TLS of a policy. The name that is asked for, and must be the certificate's unless others are given, is the
+/// service's host.
+fn client_tls(tls: &documents::ClientTls, host: &Arc<str>) -> Option<ClientTls> {
+    if tls.mode == ClientMode::Disable {
+        return None;
+    }
+    let named = !host.starts_with('*') && NameForm::of(host) == NameForm::Dns;
+    let host = named.then(|| host.clone());
+    let (certificate, authorities) = match &tls.credentials {
+        Credentials::None => (None, None),
+        Credentials::Secrets(names) => {
+            let name = names.first()?;
+            let shown = (tls.mode == ClientMode::Mutual)
+                .then(|| Certificate::Secret(secrets::certificate_name(name)));
+            (shown, Some(Authorities::Secret(secrets::authorities_name(name))))
+        }
+        Credentials::Files { certificates, authorities, revocations } => {
+            let shown =
+                certificates.first().map(|(chain, key)| Certificate::Files(chain.clone(), key.clone()));
+            (shown, authorities.clone().map(|path| Authorities::Files(path, revocations.clone())))
+        }
+    };
+    let of_host = || Authorities::Files(HOST_AUTHORITIES.into(), None);
+    let servers = (!tls.skip_verify)
+        .then(|| Servers { authorities: authorities.unwrap_or_else(of_host), names: tls.names.clone() });
+    Some(ClientTls { sni: tls.sni.clone().or(host), certificate, servers })
 }
 
 /// The policy of the host, and its subsets by name.

@@ -2,6 +2,7 @@
 //! turns it into protobuf, whose maps have no order.
 
 mod listener;
+mod tls;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -10,6 +11,7 @@ use std::{
 };
 
 pub(crate) use listener::*;
+pub(crate) use tls::*;
 
 use crate::{
     documents::{
@@ -42,6 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) health_percent_min: Option<u32>,
     /// None is the mesh's default, or a fixed number where `pool` gives one.
     pub(crate) retry_budget: Option<RetryBudget>,
+    pub(crate) tls: Option<ClientTls>,
     /// None is bytes.
     pub(crate) http: Option<HttpVersion>,
     pub(crate) tcp: TcpPool,
@@ -71,6 +74,8 @@ pub(crate) enum Discovery {
 pub(crate) enum HttpVersion {
     Http1,
     Http2,
+    /// As the endpoint chooses by ALPN; only over TLS.
+    Agreed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

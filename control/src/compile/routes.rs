@@ -11,8 +11,9 @@ use super::{
     services::{self, Services},
 };
 use crate::documents::{
-    self, Destination, Document, Fault, HashKey, HttpAction, HttpMatch, HttpRoute, PathMatch, RedirectPort,
-    Retries, SAFE_RETRY_ON, StringMatch, VirtualService, attach::Grants, gateway_name, hosts::Hosts,
+    self, ConnectionMatch, Destination, Document, Fault, HashKey, HttpAction, HttpMatch, HttpRoute, Located,
+    PathMatch, RedirectPort, Retries, SAFE_RETRY_ON, StringMatch, VirtualService, attach::Grants,
+    gateway_name, hosts::Hosts,
 };
 
 const DEFAULT_RETRIES: u32 = 2;
@@ -65,9 +66,18 @@ impl View<'_> {
     }
 
     fn concerns(&self, document: &Document, found: &HttpMatch) -> bool {
+        self.is_for(document, found.port, &found.gateways)
+    }
+
+    /// Whether connections from here are meant.
+    pub(crate) fn concerns_connection(&self, document: &Document, found: &ConnectionMatch) -> bool {
+        self.is_for(document, found.port, &found.gateways)
+    }
+
+    fn is_for(&self, document: &Document, port: Option<u16>, gateways: &[Located]) -> bool {
         let named = |gateway: &str| gateway_name(gateway, &document.namespace) == self.gateway;
-        found.port.is_none_or(|port| port == self.port)
-            && (found.gateways.is_empty() || found.gateways.iter().any(|gateway| named(&gateway.text)))
+        port.is_none_or(|port| port == self.port)
+            && (gateways.is_empty() || gateways.iter().any(|gateway| named(&gateway.text)))
     }
 
     pub(super) fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Route {
@@ -102,8 +112,7 @@ impl View<'_> {
             weight: destination.weight,
             headers: destination.headers.clone(),
         };
-        let mirror =
-            |to: &documents::Mirror| Mirror { cluster: self.cluster(document, to.into()), ppm: to.ppm };
+        let mirror = |to: &documents::Mirror| Mirror { cluster: self.cluster(document, to), ppm: to.ppm };
         let live = destinations.iter().filter(|to| to.weight > 0);
         Forward {
             hash: live.clone().find_map(|to| self.hash_key(document, to)),
@@ -135,7 +144,9 @@ impl View<'_> {
         clusters::hash_key(&rules, subset, port)
     }
 
-    pub(super) fn cluster(&self, document: &Document, to: To<'_>) -> Arc<str> {
+    /// The cluster of a destination.
+    pub(crate) fn cluster<'b>(&self, document: &Document, to: impl Into<To<'b>>) -> Arc<str> {
+        let to = to.into();
         let canonical = self.hosts.canonical(to.host, &document.namespace);
         cluster_name(self.port_of(document, &to), to.subset, &canonical).into()
     }
@@ -152,7 +163,7 @@ impl View<'_> {
 }
 
 /// Where requests or their copies go, as a document says it.
-pub(super) struct To<'a> {
+pub(crate) struct To<'a> {
     host: &'a Arc<str>,
     subset: &'a str,
     port: Option<u16>,

@@ -9,20 +9,24 @@ use std::{
 use prost::Message;
 use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
 
-mod gateway;
-
 use super::{
-    encode, grpc,
+    encode, gateways, grpc,
     ir::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost, version,
     },
+    l4::{self, Taken},
+    routes::View,
+    secrets,
     services::{self, Viewer},
     sight::Sight,
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
-    documents::{Document, HealthCheck, LoadBalancer, WorkloadGroup},
+    documents::{
+        Document, HealthCheck, LoadBalancer, Located, MESH_GATEWAY, ServerClass, VirtualService,
+        WorkloadGroup, claims,
+    },
     model::{Health, Locality, Port, Protocol, Service},
     resource::{Asked, Kind, Resource, ResourceSet},
 };
@@ -92,11 +96,14 @@ impl Scope<'_> {
         if self.node.on_demand {
             return;
         }
+        let mut named = BTreeSet::new();
         for compiled in self.sight.all_compiled() {
             for (kind, resource) in compiled.seen_by(self.viewer).iter() {
                 self.set.insert(kind, resource.clone());
             }
+            named.extend(compiled.secrets());
         }
+        named.iter().for_each(|name| self.secret(name));
         if self.sight.is_narrow() {
             // What documents lead to is imported with them.
             self.clusters.extend(self.sight.clusters_of_tables().cloned());
@@ -123,6 +130,7 @@ impl Scope<'_> {
     fn upstream(&mut self, upstream: &Upstream) {
         let Some((service, port)) = self.port(&upstream.service, upstream.port) else { return };
         let (key, number, http) = (service.key.clone(), port.number, port.protocol.is_http());
+        let host = service.host.clone();
         let name: Arc<str> = cluster_name(number, "", &service.host).into();
         self.clusters.insert(name.clone());
         let serves = if http {
@@ -135,8 +143,37 @@ impl Scope<'_> {
             Serves::Tcp(Tcp::to(name, idle_timeout))
         };
         let name = format!("upstream|{}", upstream.bind).into();
-        let listener = Listener::plain(name, upstream.bind, Direction::Outbound, serves);
-        self.listener(listener, Vec::new());
+        let mut listener = Listener::plain(name, upstream.bind, Direction::Outbound, serves);
+        let documents = if http { Vec::new() } else { self.route_connections(&mut listener, &host, number) };
+        self.listener(listener, documents);
+    }
+
+    /// Puts the connections that a virtual service of the mesh routes before those that go to the service itself.
+    fn route_connections(&mut self, listener: &mut Listener, host: &Arc<str>, port: u16) -> Vec<Arc<str>> {
+        let (world, client) = (self.sight.world(), &self.node.namespace);
+        let is_for = |document: &Document, rule: &VirtualService| {
+            let named = |name: &Located| world.hosts.canonical(&name.text, &document.namespace) == *host;
+            !(rule.tls.is_empty() && rule.tcp.is_empty())
+                && document.is_visible_in(client)
+                && claims::belongs(document, rule, MESH_GATEWAY)
+                && rule.hosts.iter().any(named)
+        };
+        let mut rules = world.documents.virtual_services();
+        let Some((document, rule)) = rules.find(|(document, rule)| is_for(document, rule)) else {
+            return Vec::new();
+        };
+        let (hosts, services, rules) = (&world.hosts, &world.services, &world.rules);
+        let grants = &world.verdict.attachments.grants;
+        let view = View { hosts, services, rules, grants, client, gateway: MESH_GATEWAY, port };
+        let mut taken = Taken::default();
+        let mut chains = l4::tls_chains(&view, document, rule, |name| Some(name.clone()), &mut taken);
+        chains.extend(l4::tcp_chains(&view, document, rule, &[], &mut taken));
+        if !chains.is_empty() {
+            listener.default = listener.chains.pop().map(Box::new);
+            listener.chains = chains;
+            self.clusters.extend(listener.tcp_clusters().cloned());
+        }
+        vec![document.key()]
     }
 
     fn inbound(&mut self, inbound: &Inbound) {
@@ -189,6 +226,7 @@ impl Scope<'_> {
             check: check.cloned(),
             health_percent_min: check.map(|_| 0),
             retry_budget: None,
+            tls: None,
             http,
             tcp: Default::default(),
             pool: Default::default(),
@@ -213,15 +251,39 @@ impl Scope<'_> {
     }
 
     fn gateways(&mut self) {
+        let world = self.sight.world();
         let ip = self.node.gateway_bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        for (port, served) in gateway::ports(self.sight.world(), self.node) {
-            let (table, documents) = served.table(self.sight.world(), self.sight.namespace(), port);
-            self.clusters.extend(table.clusters().cloned());
-            let name = table.name.clone();
-            self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
-            let bind = SocketAddr::new(ip, self.node.gateway_ports.get(&port).copied().unwrap_or(port));
-            let serves = Serves::Named(name.clone());
-            self.listener(Listener::plain(name, bind, Direction::Gateway, serves), documents);
+        for (number, port) in gateways::ports(world, self.node) {
+            let bound = self.node.gateway_ports.get(&number).copied().unwrap_or(number);
+            let bind = SocketAddr::new(port.bind.unwrap_or(ip), bound);
+            let name: Arc<str> = format!("gateway|{number}").into();
+            if port.class == ServerClass::Http {
+                let (table, documents) = gateways::table(world, self.node, number, &port);
+                self.clusters.extend(table.clusters().cloned());
+                self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
+                let serves = Serves::Named(name.clone());
+                self.listener(Listener::plain(name, bind, Direction::Gateway, serves), documents);
+                continue;
+            }
+            let found = gateways::chains(world, self.node, number, &port);
+            if found.chains.is_empty() {
+                continue; // No route leads anywhere.
+            }
+            for (table, documents) in found.tables {
+                self.clusters.extend(table.clusters().cloned());
+                self.set.insert(Kind::Routes, tables::table_resource(&table, documents));
+            }
+            found.secrets.iter().for_each(|name| self.secret(name));
+            let listener =
+                Listener { chains: found.chains, ..Listener::empty(name, bind, Direction::Gateway) };
+            self.clusters.extend(listener.tcp_clusters().cloned());
+            self.listener(listener, found.documents.into_iter().collect());
+        }
+    }
+
+    fn secret(&mut self, name: &Arc<str>) {
+        if let Some(resource) = secrets::find(&self.sight.world().documents, self.node, name) {
+            self.set.insert(Kind::Secret, resource);
         }
     }
 
@@ -236,12 +298,13 @@ impl Scope<'_> {
         let host = name.rsplit('|').next().unwrap_or_default();
         let service = self.sight.service(host);
         let compiled = service.and_then(|service| self.sight.compiled(&service.key));
-        let Some(seen) = compiled.map(|compiled| compiled.seen_by(self.viewer)) else { return };
+        let Some((seen, named)) = compiled.map(|it| (it.seen_by(self.viewer), it.secrets())) else { return };
         for (kind, resource) in seen.iter() {
             if resource.name == *name {
                 self.set.insert(kind, resource.clone());
             }
         }
+        named.iter().for_each(|name| self.secret(name));
     }
 }
 

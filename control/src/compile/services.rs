@@ -16,6 +16,7 @@ use super::{
     ir::{self, version},
     locality::Vantage,
     rules::Rules,
+    secrets,
 };
 use crate::{
     documents::{
@@ -192,6 +193,12 @@ impl Compiled {
             }),
             locality: &self.locality,
         }
+    }
+
+    /// Names under which the secrets of its clusters are delivered.
+    pub(crate) fn secrets(&self) -> Vec<Arc<str>> {
+        let names = destination_rules(&self.rules).flat_map(DestinationRule::secrets);
+        names.flat_map(|name| [secrets::certificate_name(&name), secrets::authorities_name(&name)]).collect()
     }
 
     fn documents(&self) -> Arc<[Arc<str>]> {

@@ -96,7 +96,7 @@ impl View<'_> {
     /// The cluster of a destination; one that nobody has where the Gateway API does not let it be sent to.
     pub(super) fn backend(&self, document: &Document, to: &Destination) -> Arc<str> {
         match self.grants.resolve(document, to, self.services) {
-            Ok(()) => self.cluster(document, to.into()),
+            Ok(()) => self.cluster(document, to),
             Err(unresolved) => format!("unresolved|{}|{}", unresolved.reason(), to.host.text).into(),
         }
     }

@@ -11,7 +11,7 @@ use weft_proto::node::cluster_name;
 
 use super::{
     encode,
-    ir::{Action, Forward, Match, Route, RouteConfig, VirtualHost, version},
+    ir::{Action, Forward, Match, Redirect, Route, RouteConfig, VirtualHost, version},
     lens::Lens,
     routes::{self, View},
     rules::Rules,
@@ -274,6 +274,31 @@ pub(crate) fn default_route(cluster: &Arc<str>) -> Route {
         name: "default".into(),
         matches: Match::default(),
         action: Action::Forward(Forward::plain(cluster.clone(), routes::default_retry())),
+        headers: Default::default(),
+        filters: Default::default(),
+        stat_prefix: None,
+    }
+}
+
+/// Every request is answered 421: it came over a connection that is not for its host (RFC 9110, 15.5.20).
+pub(crate) fn misdirected() -> Route {
+    Route {
+        name: "misdirected".into(),
+        matches: Match::default(),
+        action: Action::Direct { status: 421, body: Arc::new([]) },
+        headers: Default::default(),
+        filters: Default::default(),
+        stat_prefix: None,
+    }
+}
+
+/// Every request is told to come over HTTPS.
+pub(crate) fn https_redirect() -> Route {
+    let redirect = Redirect { path: None, host: None, scheme: Some("https".into()), port: None, code: 301 };
+    Route {
+        name: "https".into(),
+        matches: Match::default(),
+        action: Action::Redirect(redirect),
         headers: Default::default(),
         filters: Default::default(),
         stat_prefix: None,

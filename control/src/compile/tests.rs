@@ -13,6 +13,7 @@ mod golden;
 mod incremental;
 mod mutated;
 mod order;
+mod secrets;
 
 fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Service> {
     let host: Arc<str> = format!("{name}.default.svc.cluster.local").into();

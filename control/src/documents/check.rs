@@ -14,6 +14,8 @@ use super::{
 };
 use crate::model::{Mesh, ServiceKey};
 
+pub(super) mod gateways;
+
 /// Problems of Istio's kinds, kind by kind, the oldest document first.
 pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -38,6 +40,11 @@ pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem>
         view.check_gateways(document, service, &mut problems);
         for route in &service.http {
             view.check_route(document, route, &mut problems);
+        }
+        let tls = service.tls.iter().flat_map(|rule| &rule.route);
+        let tcp = service.tcp.iter().flat_map(|rule| &rule.route);
+        for Destination { host, subset, port, .. } in tls.chain(tcp) {
+            view.check_destination(document, host, subset.as_ref(), *port, &mut problems);
         }
     }
     problems
@@ -136,17 +143,16 @@ impl<'a> View<'a> {
         &self,
         document: &Arc<Document>,
         service: &VirtualService,
-        claimed: &mut Claims<(Arc<str>, String)>,
+        claimed: &mut Claims<(Arc<str>, String, Layer)>,
         problems: &mut Vec<Problem>,
     ) {
         for host in &service.hosts {
             let canonical = self.canonical(&host.text, &document.namespace);
-            for gateway in gateways_of(document, service) {
-                if let Some(first) = claim(claimed, (canonical.clone(), gateway), document) {
-                    let message = format!("conflict: {first} routes {:?} already, and it wins", host.text);
-                    problems.push(conflict(document, host, &first, message, "merge the two documents"));
-                    break;
-                }
+            let claims = claims_of(document, service);
+            let firsts = claims.into_iter().map(|(gateway, layer)| (canonical.clone(), gateway, layer));
+            if let Some(first) = firsts.filter_map(|what| claim(claimed, what, document)).next() {
+                let message = format!("conflict: {first} routes {:?} already, and it wins", host.text);
+                problems.push(conflict(document, host, &first, message, "merge the two documents"));
             }
             let outside = service.gateways.iter().any(|gateway| &*gateway.text != MESH_GATEWAY);
             let pattern = host.text.starts_with('*');
@@ -296,11 +302,26 @@ pub(crate) fn gateway_name(text: &str, namespace: &str) -> String {
     }
 }
 
-pub(super) fn gateways_of(document: &Document, service: &VirtualService) -> Vec<String> {
-    if service.gateways.is_empty() {
-        return vec![MESH_GATEWAY.to_owned()];
-    }
-    service.gateways.iter().map(|gateway| gateway_name(&gateway.text, &document.namespace)).collect()
+/// What of a host a virtual service routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layer {
+    /// `http`.
+    Requests,
+    /// `tls` and `tcp`.
+    Connections,
+}
+
+/// What a virtual service claims of each of its hosts, gateway by gateway.
+pub(super) fn claims_of(document: &Document, service: &VirtualService) -> Vec<(String, Layer)> {
+    let gateways = match service.gateways.as_slice() {
+        [] => vec![MESH_GATEWAY.to_owned()],
+        named => named.iter().map(|gateway| gateway_name(&gateway.text, &document.namespace)).collect(),
+    };
+    let requests = (!service.http.is_empty()).then_some(Layer::Requests);
+    let connections = (!(service.tls.is_empty() && service.tcp.is_empty())).then_some(Layer::Connections);
+    let of =
+        |gateway: String| requests.into_iter().chain(connections).map(move |layer| (gateway.clone(), layer));
+    gateways.into_iter().flat_map(of).collect()
 }
 
 /// Who claimed what first.

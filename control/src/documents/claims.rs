@@ -8,11 +8,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Document, DocumentSet, Located, MESH_GATEWAY, VirtualService,
+    Document, DocumentSet, Located, MESH_GATEWAY, ServerClass, ServerHost, VirtualService,
     attach::{Attachments, ServiceRoute},
     by_host::ByHost,
     gateway_name,
-    hosts::narrower,
 };
 use crate::model::{Service, ServiceKey};
 
@@ -47,7 +46,7 @@ pub fn mesh_rules<'a>(
 ) -> ByHost<Rule<'a>> {
     let mut by_host = BTreeMap::new();
     for (document, rule) in documents.virtual_services() {
-        if !belongs(document, rule, MESH_GATEWAY) {
+        if rule.http.is_empty() || !belongs(document, rule, MESH_GATEWAY) {
             continue;
         }
         for host in &rule.hosts {
@@ -92,7 +91,7 @@ pub(super) struct Contest<'a> {
 /// One that claims.
 #[derive(Clone, Debug)]
 pub(super) enum Side<'a> {
-    /// A virtual service, by one of its hosts.
+    /// A virtual service or a gateway that redirects, by one of its hosts.
     Rule(&'a Arc<Document>, &'a Located),
     /// A route, by the parent of this index.
     Route(&'a Arc<Document>, usize),
@@ -192,20 +191,35 @@ pub(super) fn edge_contests<'a>(
     let mut found = Vec::new();
     for (gateway, spec) in documents.gateways().filter(|_| !routes.is_empty()) {
         let name = format!("{}/{}", gateway.namespace, gateway.name);
-        let rules = documents.virtual_services().filter(|(document, rule)| belongs(document, rule, &name));
+        let rules = documents
+            .virtual_services()
+            .filter(|(document, rule)| !rule.http.is_empty() && belongs(document, rule, &name));
+        let mut contest = |what: String, rule: Side<'a>, route: &Side<'a>| {
+            found.push(match rule.document().is_older_than(route.document()) {
+                true => Contest { what, winner: rule, loser: route.clone() },
+                false => Contest { what, winner: route.clone(), loser: rule },
+            });
+        };
+        for server in spec.servers.iter().filter(|server| server.redirect) {
+            for ServerHost { host, .. } in &server.hosts {
+                if let Some(route) = routes.get(&(server.port, &host.text)) {
+                    let what = format!("requests for {} on port {}", host.text, server.port);
+                    contest(what, Side::Rule(gateway, host), route);
+                }
+            }
+        }
         for (document, rule) in rules {
             for (server, host) in
                 spec.servers.iter().flat_map(|it| rule.hosts.iter().map(move |host| (it, host)))
             {
-                let both = server.hosts.iter().find_map(|of| narrower(&of.text, &host.text));
+                if server.class() != ServerClass::Http || server.redirect {
+                    continue;
+                }
+                let both = server.narrow(&gateway.namespace, &document.namespace, &host.text);
                 let Some(both) = both else { continue };
                 let Some(route) = routes.get(&(server.port, &both)) else { continue };
                 let what = format!("requests for {both} on port {}", server.port);
-                let (rule, route) = (Side::Rule(document, host), route.clone());
-                found.push(match document.is_older_than(route.document()) {
-                    true => Contest { what, winner: rule, loser: route },
-                    false => Contest { what, winner: route, loser: rule },
-                });
+                contest(what, Side::Rule(document, host), route);
             }
         }
     }

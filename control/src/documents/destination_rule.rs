@@ -29,6 +29,12 @@ impl DestinationRule {
     pub fn hashes(&self) -> bool {
         self.policy.hashes() || self.subsets.iter().any(|subset| subset.policy.hashes())
     }
+
+    /// Names of the secrets that TLS needs.
+    pub fn secrets(&self) -> impl Iterator<Item = Arc<str>> {
+        let subsets = self.subsets.iter().flat_map(|subset| subset.policy.secrets());
+        self.policy.secrets().into_iter().chain(subsets)
+    }
 }
 
 /// A named part of a service's endpoints.

@@ -20,6 +20,9 @@ pub const GROUP: &str = "gateway.networking.k8s.io";
 /// Kind of its gateways in keys (`weft_proto::document::kind_in_keys`).
 pub const GATEWAY_KEY: &str = "Gateway.gateway.networking.k8s.io";
 
+/// Label of a proxy that serves one gateway alone, by name, in its own namespace.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
 /// What a `GatewayClass` names whose gateways are ours.
 pub const CONTROLLER: &str = "weft.dev/gateway-controller";
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     DocumentSpec, destination_rule, gateway, gateway_api, health_check,
     problem::Report,
-    reader::{At, Located, nearest},
-    service_entry, sidecar, virtual_service, workload_group,
+    reader::{At, Located, Object, nearest},
+    secret, service_entry, sidecar, virtual_service, workload_group,
 };
 
 /// One kind.
@@ -28,6 +28,8 @@ pub(super) struct Kind {
 pub(super) enum Read {
     /// Its `spec`.
     Spec(fn(&At<'_>, &mut Report) -> Option<DocumentSpec>),
+    /// What is beside `metadata`.
+    Fields(fn(&mut Object<'_>, &mut Report) -> Option<DocumentSpec>),
     /// Its labels.
     Labels(fn(&BTreeMap<Arc<str>, Arc<str>>) -> DocumentSpec),
 }
@@ -61,7 +63,7 @@ const GROUPS: [Group; 4] = [
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -118,6 +120,13 @@ const KINDS: [Kind; 16] = [
         read: Read::Labels(|labels| {
             DocumentSpec::Namespace(gateway_api::Namespace { labels: labels.clone() })
         }),
+    },
+    Kind {
+        group: CORE,
+        name: "Secret",
+        key: secret::KIND,
+        namespaced: true,
+        read: Read::Fields(|object, report| secret::read(object, report).map(DocumentSpec::Secret)),
     },
     Kind::plain(WEFT, "HealthCheckPolicy", |at, report| {
         health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy)

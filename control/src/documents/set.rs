@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy, ROOT_NAMESPACE,
-    ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
+    Secret, ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
+    key, secret,
 };
 
 /// Documents by key and by age.
@@ -165,6 +166,23 @@ impl DocumentSet {
             DocumentSpec::Gateway(spec) => Some((document, spec)),
             _ => None,
         })
+    }
+
+    /// Certificates, the oldest first.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Arc<Document>, &Secret)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::Secret(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// A secret of a namespace.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<(&Arc<Document>, &Secret)> {
+        let document = self.by_key.get(&key(secret::KIND, namespace, name))?;
+        match &document.spec {
+            DocumentSpec::Secret(spec) => Some((document, spec)),
+            _ => None,
+        }
     }
 }
 

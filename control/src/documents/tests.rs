@@ -38,7 +38,7 @@ fn what_is_no_document_is_refused() {
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
          DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway; gateway.networking.k8s.io/v1 \
-         GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant; v1 Namespace; weft.dev/v1 \
+         GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant; v1 Namespace, Secret; weft.dev/v1 \
          HealthCheckPolicy are)",
     );
     check_text(
@@ -82,7 +82,7 @@ fn virtual_services_are_checked() {
         "f.yaml:5:11: error: spec.hosts[0]: \"a_b..c\" is no host name (labels of letters, digits and - joined \
          by dots)",
     );
-    vs("  hosts: [a]", "f.yaml:5:3: error: spec: has no http routes (add spec.http)");
+    vs("  hosts: [a]", "f.yaml:5:3: error: spec: has no routes (add spec.http, spec.tls or spec.tcp)");
     vs(
         &route("    timout: 1s"),
         "f.yaml:8:5: error: spec.http[0].timout: unknown field (did you mean timeout?)",
@@ -139,7 +139,32 @@ fn virtual_services_are_checked() {
         "f.yaml:8:31: error: spec.http[0].headers.request.add[Host]: host cannot be changed as a header (rewrite \
          the authority or host name)",
     );
-    vs("  hosts: [a]\n  http: []\n  tls: []", "f.yaml:7:3: error: spec.tls: is not supported (remove it)");
+    vs(
+        "  hosts: [a]\n  tls: [{route: [{destination: {host: a}}]}]",
+        "f.yaml:6:9: error: spec.tls[0].match: is missing",
+    );
+    let tls =
+        |rest: &str| format!("  hosts: [a.b]\n  tls:\n  - route: [{{destination: {{host: a}}}}]\n{rest}");
+    vs(
+        &tls("    match: [{sniHosts: [a.c]}]"),
+        "f.yaml:8:25: error: spec.tls[0].match[0].sniHosts[0]: \"a.c\" is none of the hosts of the document (add it to spec.hosts)",
+    );
+    vs(
+        &tls("    match: [{sniHosts: []}]"),
+        "f.yaml:8:24: error: spec.tls[0].match[0].sniHosts: names no host (name at least one)",
+    );
+    vs(
+        &tls("    match: [{sniHosts: [a.b], destinationSubnets: [x]}]"),
+        "f.yaml:8:52: error: spec.tls[0].match[0].destinationSubnets[0]: \"x\" is no subnet (write it like 10.0.0.0/8)",
+    );
+    vs(
+        &tls("    match: [{sniHosts: [a.b], sourceLabels: {a: b}}]"),
+        "f.yaml:8:31: error: spec.tls[0].match[0].sourceLabels: is not supported (remove it)",
+    );
+    vs(
+        "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}, headers: {request: {set: {a: b}}}}]}]",
+        "f.yaml:6:17: error: spec.tcp[0].route: connections have no headers (remove headers)",
+    );
 }
 
 #[test]
@@ -243,7 +268,15 @@ fn the_other_kinds_are_checked() {
     );
     policy(
         "tls: {mode: ISTIO_MUTUAL}",
-        "f.yaml:7:5: error: spec.trafficPolicy.tls: is not supported (remove it)",
+        "f.yaml:7:17: error: spec.trafficPolicy.tls.mode: mode \"ISTIO_MUTUAL\" is not supported (DISABLE, SIMPLE or MUTUAL)",
+    );
+    policy(
+        "tls: {mode: MUTUAL}",
+        "f.yaml:7:10: error: spec.trafficPolicy.tls: needs a certificate to show (set clientCertificate and privateKey, or credentialName)",
+    );
+    policy(
+        "tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}",
+        "f.yaml:7:10: error: spec.trafficPolicy.tls: insecureSkipVerify leaves nothing to verify (remove it, or what is to be verified)",
     );
     policy(
         "portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]",
@@ -278,16 +311,66 @@ fn the_other_kinds_are_checked() {
         "  hosts: [a.b]\n  ports:\n  - {number: 80, name: http}\n  - {number: 80, name: web}",
         "f.yaml:8:5: error: spec.ports[1]: port 80 (web) is named twice (remove one)",
     );
-    check_place(
-        "Gateway",
-        "  servers:\n  - hosts: [a]\n    port: {number: 443, name: https, protocol: HTTPS}",
-        "f.yaml:7:48: error: spec.servers[0].port.protocol: only HTTP servers are supported (HTTP, HTTP2 or GRPC)",
-    );
-    check_place(
-        "Gateway",
-        "  servers:\n  - hosts: [a]\n    port: {number: 80, protocol: HTTP}\n    tls: {mode: SIMPLE}",
-        "f.yaml:8:5: error: spec.servers[0].tls: is not supported (remove it)",
-    );
+    let server = |protocol: &str, rest: &str| {
+        format!(
+            "  servers:\n  - hosts: [a]\n    port: {{number: 443, name: a, protocol: {protocol}}}\n{rest}"
+        )
+    };
+    for (protocol, rest, expected) in [
+        ("HTTPS", "", "f.yaml:6:5: error: spec.servers[0]: says nothing of its TLS (add tls.mode)"),
+        (
+            "HTTP",
+            "    tls: {mode: SIMPLE, credentialName: a}",
+            "f.yaml:8:10: error: spec.servers[0].tls: protocol HTTP is plain text (set port.protocol: HTTPS)",
+        ),
+        (
+            "UDP",
+            "",
+            "f.yaml:7:44: error: spec.servers[0].port.protocol: protocol \"UDP\" is not supported (HTTP, HTTPS, HTTP2, GRPC, TCP or TLS)",
+        ),
+        (
+            "HTTPS",
+            "    tls: {mode: SIMPLE}",
+            "f.yaml:8:10: error: spec.servers[0].tls: needs a certificate (set credentialName, or serverCertificate and privateKey)",
+        ),
+        (
+            "HTTPS",
+            "    tls: {mode: AUTO_PASSTHROUGH}",
+            "f.yaml:8:17: error: spec.servers[0].tls.mode: mode \"AUTO_PASSTHROUGH\" is not supported (PASSTHROUGH, SIMPLE, MUTUAL or OPTIONAL_MUTUAL)",
+        ),
+        (
+            "HTTPS",
+            "    tls: {mode: SIMPLE, serverCertificate: /a}",
+            "f.yaml:8:10: error: spec.servers[0].tls: serverCertificate and privateKey belong together (set both)",
+        ),
+        (
+            "HTTPS",
+            "    tls: {mode: MUTUAL, serverCertificate: /a, privateKey: /b}",
+            "f.yaml:8:10: error: spec.servers[0].tls: needs caCertificates to verify clients with (add it)",
+        ),
+        (
+            "HTTPS",
+            "    tls: {mode: SIMPLE, serverCertificate: a, privateKey: /b}",
+            "f.yaml:8:44: error: spec.servers[0].tls.serverCertificate: \"a\" is no whole path (begin it with /)",
+        ),
+        (
+            "TLS",
+            "    tls: {mode: PASSTHROUGH, credentialName: a}",
+            "f.yaml:8:10: error: spec.servers[0].tls: certificates are not used where TLS goes through (set mode: SIMPLE)",
+        ),
+        (
+            "HTTPS",
+            "    tls: {mode: SIMPLE, credentialName: a, minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2}",
+            "f.yaml:8:10: error: spec.servers[0].tls: minProtocolVersion is above maxProtocolVersion",
+        ),
+        (
+            "HTTP",
+            "    bind: unix:///a",
+            "f.yaml:8:11: error: spec.servers[0].bind: \"unix:///a\" is no IP address",
+        ),
+    ] {
+        check_place("Gateway", &server(protocol, rest), expected);
+    }
 }
 
 #[test]

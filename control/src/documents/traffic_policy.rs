@@ -1,6 +1,6 @@
 //! `trafficPolicy`: how proxies pick an endpoint, connect to it, and judge it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     load_balancer::{self, Balancing, LoadBalancer, Warmup},
@@ -8,6 +8,7 @@ use super::{
     outlier::{self, OutlierDetection},
     problem::Report,
     reader::{At, Object},
+    tls::{self, ClientTls, Credentials},
 };
 
 /// Istio's defaults of a retry budget that is given without numbers.
@@ -27,6 +28,8 @@ pub struct TrafficPolicy {
     pub tcp: TcpPool,
     /// Limits of requests.
     pub http: HttpPool,
+    /// TLS that connections begin with; none is plain text.
+    pub tls: Option<ClientTls>,
     /// Ejection of endpoints that fail.
     pub outlier: Option<OutlierDetection>,
     /// Retries as a share of the requests in flight.
@@ -87,6 +90,15 @@ impl TrafficPolicy {
             || self.ports.values().any(Self::hashes)
     }
 
+    /// Names of the secrets that its TLS needs, on any port.
+    pub fn secrets(&self) -> Vec<Arc<str>> {
+        let own = match self.tls.as_ref().map(|tls| &tls.credentials) {
+            Some(Credentials::Secrets(names)) => names.clone(),
+            Some(Credentials::None | Credentials::Files { .. }) | None => Vec::new(),
+        };
+        own.into_iter().chain(self.ports.values().flat_map(Self::secrets)).collect()
+    }
+
     /// The policy of one port.
     pub fn of_port(&self, port: u16) -> &Self {
         self.ports.get(&port).unwrap_or(self)
@@ -98,6 +110,7 @@ impl TrafficPolicy {
             load_balancer: self.load_balancer.clone().or_else(|| base.load_balancer.clone()),
             warmup: self.warmup.clone().or_else(|| base.warmup.clone()),
             locality: self.locality.clone().or_else(|| base.locality.clone()),
+            tls: self.tls.clone().or_else(|| base.tls.clone()),
             outlier: self.outlier.clone().or_else(|| base.outlier.clone()),
             retry_budget: self.retry_budget.clone().or_else(|| base.retry_budget.clone()),
             ports: if self.ports.is_empty() { base.ports.clone() } else { self.ports.clone() },
@@ -155,7 +168,7 @@ fn common(object: &mut Object<'_>, report: &mut Report) -> TrafficPolicy {
         pool.finish(report);
     }
     policy.outlier = object.field("outlierDetection", report).and_then(|at| outlier::read(&at, report));
-    object.unsupported(&["tls"], report);
+    policy.tls = object.field("tls", report).and_then(|at| tls::client(&at, report));
     policy
 }
 

@@ -68,7 +68,11 @@ const HOST_BYTES_MAX: usize = 253;
 
 /// A host name, short name, IP address, `*` or `*.suffix`; lower case.
 pub(super) fn host(at: &At<'_>, report: &mut Report) -> Option<Located> {
-    let host = at.located(report)?;
+    checked_host(at, at.located(report)?, report)
+}
+
+/// The same of a part of a text.
+pub(super) fn checked_host(at: &At<'_>, host: Located, report: &mut Report) -> Option<Located> {
     if is_host_or_pattern(&host.text) {
         return Some(Located { text: host.text.to_lowercase().into(), ..host });
     }

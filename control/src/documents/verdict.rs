@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    Document, DocumentSet, DocumentSpec, MESH_GATEWAY, Problem,
+    Document, DocumentSet, DocumentSpec, MESH_GATEWAY, Problem, Server,
     attach::{self, Attachments},
-    check::{self, View},
+    check::{self, Layer, View},
     claims::{self, Contest, Side},
     gateway_api::ParentKind,
     status::{Condition, ConditionKind, Status, Statuses},
@@ -54,6 +54,7 @@ pub fn judge(documents: &DocumentSet, mesh: &Mesh) -> Verdict {
     let (mut contests, winners) = claims::contests(&mesh.services, &rules, &attachments);
     let idle = idle(documents, &view, &contests);
     contests.extend(claims::edge_contests(documents, &attachments));
+    check::gateways::check(documents, &attachments, &mut problems);
     tell(&contests, &winners, &mut problems, &mut statuses);
     let index = Index::new(&problems);
     for document in documents.iter() {
@@ -130,9 +131,11 @@ fn idle(documents: &DocumentSet, view: &View<'_>, contests: &[Contest<'_>]) -> B
         let mut has = false;
         for host in &service.hosts {
             let canonical = view.canonical(&host.text, &document.namespace);
-            for gateway in check::gateways_of(document, service) {
-                let to_routes = gateway == MESH_GATEWAY && lost.contains(&(key.clone(), &*host.field));
-                has |= claimed.insert((canonical.clone(), gateway)) && !to_routes;
+            for (gateway, layer) in check::claims_of(document, service) {
+                let to_routes = gateway == MESH_GATEWAY
+                    && layer == Layer::Requests
+                    && lost.contains(&(key.clone(), &*host.field));
+                has |= claimed.insert((canonical.clone(), gateway, layer)) && !to_routes;
             }
         }
         if !has {
@@ -173,6 +176,10 @@ impl<'a> Index<'a> {
         let lost = self.lost.get(&*key).map(Vec::as_slice).unwrap_or_default();
         let idle = match &document.spec {
             DocumentSpec::ServiceEntry(entry) => lost.len() >= entry.hosts.len(),
+            DocumentSpec::Gateway(gateway) => {
+                let refused = |server: &Server| lost.iter().any(|problem| problem.field == server.at.field);
+                gateway.servers.iter().all(refused)
+            }
             _ => idle.contains(&key),
         };
         let accepted = match lost.first().filter(|_| idle) {

@@ -1,4 +1,4 @@
-//! `VirtualService`: how requests to some hosts are routed. Istio's fields; `tls` and `tcp` routes are refused.
+//! `VirtualService`: how requests and connections to some hosts are routed. Istio's fields.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +14,13 @@ use crate::model::ExportTo;
 mod action;
 mod cors;
 mod fault;
+mod l4;
 mod mirror;
 mod route;
 
 pub use cors::Cors;
 pub use fault::{Abort, AbortStatus, Delay, Fault};
+pub use l4::{ConnectionMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use mirror::Mirror;
 
 /// What is safe to repeat whatever the request: none of these can have reached the service.
@@ -38,6 +40,10 @@ pub struct VirtualService {
     pub http: Vec<HttpRoute>,
     /// Where it counts.
     pub export_to: ExportTo,
+    /// Routes of TLS that goes through, in order.
+    pub tls: Vec<TlsRoute>,
+    /// Routes of bytes, in order.
+    pub tcp: Vec<TcpRoute>,
 }
 
 /// One rule: when any of its matches holds, or when it has none.
@@ -247,11 +253,14 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<VirtualService>
     values::no_duplicates(&hosts, "host", report);
     let gateways = object.list("gateways", report).iter().filter_map(|at| at.located(report)).collect();
     let export_to = export::read(&mut object, report);
-    object.unsupported(&["tls", "tcp"], report);
+    let tls_items = object.list("tls", report);
+    let tls: Vec<TlsRoute> = tls_items.iter().filter_map(|at| l4::tls(at, &hosts, report)).collect();
+    let tcp_items = object.list("tcp", report);
+    let tcp: Vec<TcpRoute> = tcp_items.iter().filter_map(|at| l4::tcp(at, report)).collect();
     let items = object.list("http", report);
     let http: Vec<HttpRoute> = items.iter().filter_map(|at| route::read(at, report)).collect();
-    if items.is_empty() && report.is_clean() {
-        report.error(object.place, &object.path, "has no http routes", "add spec.http");
+    if items.is_empty() && tls_items.is_empty() && tcp_items.is_empty() && report.is_clean() {
+        report.error(object.place, &object.path, "has no routes", "add spec.http, spec.tls or spec.tcp");
     }
     let named = |route: &&HttpRoute| !route.name.is_empty();
     for (i, rule) in http.iter().enumerate().filter(|(_, rule)| named(rule)) {
@@ -261,5 +270,5 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<VirtualService>
         }
     }
     object.finish(report);
-    Some(VirtualService { hosts, gateways, http, export_to })
+    Some(VirtualService { hosts, gateways, http, tls, tcp, export_to })
 }

@@ -49,6 +49,7 @@ fn text(responses: &[Response]) -> String {
     let word = |kind| match kind {
         Kind::Cluster => "clusters",
         Kind::Endpoints => "endpoints",
+        Kind::Secret => "secrets",
         Kind::Listener => "listeners",
         Kind::Routes => "routes",
         Kind::VirtualHost => "hosts",

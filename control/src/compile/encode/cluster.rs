@@ -28,7 +28,8 @@ use weft_proto::xds::{
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
             http_protocol_options::{
-                ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+                AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions,
+                explicit_http_config::ProtocolConfig,
             },
         },
         r#type::v3::Percent,
@@ -36,7 +37,7 @@ use weft_proto::xds::{
     google::protobuf::{Any, UInt64Value, Value, value::Kind as ValueKind},
 };
 
-use super::{address, ads, any, check, duration, list_value, number, object, text_value};
+use super::{address, ads, any, check, duration, list_value, number, object, text_value, tls};
 use crate::{
     compile::ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
     documents::{HashTable, LoadBalancer, OutlierDetection, Warmup},
@@ -69,6 +70,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
             thresholds: vec![thresholds(cluster)],
             ..Default::default()
         }),
+        transport_socket: cluster.tls.as_ref().map(tls::upstream),
         typed_extension_protocol_options: protocol_options(cluster),
         upstream_connection_options: keepalive(cluster),
         metadata: cluster.service.as_ref().map(service_metadata),
@@ -209,10 +211,18 @@ fn thresholds(cluster: &Cluster) -> Thresholds {
 
 fn protocol_options(cluster: &Cluster) -> HashMap<String, Any> {
     let Some(version) = cluster.http else { return HashMap::new() };
-    let config = match version {
-        HttpVersion::Http1 => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
-        HttpVersion::Http2 => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions {
-            max_concurrent_streams: cluster.pool.streams_max.and_then(number),
+    let http2 = Http2ProtocolOptions {
+        max_concurrent_streams: cluster.pool.streams_max.and_then(number),
+        ..Default::default()
+    };
+    let explicit = |config| {
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) })
+    };
+    let protocol = match version {
+        HttpVersion::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())),
+        HttpVersion::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(http2)),
+        HttpVersion::Agreed => UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
+            http2_protocol_options: Some(http2),
             ..Default::default()
         }),
     };
@@ -224,9 +234,7 @@ fn protocol_options(cluster: &Cluster) -> HashMap<String, Any> {
     };
     let options = HttpProtocolOptions {
         common_http_protocol_options: (common != Common::default()).then_some(common),
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(config),
-        })),
+        upstream_protocol_options: Some(protocol),
         ..Default::default()
     };
     HashMap::from([(HTTP_OPTIONS.to_owned(), any(HTTP_OPTIONS, &options))])

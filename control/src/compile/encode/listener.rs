@@ -30,7 +30,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{access_log, address, ads, any, duration, filter, flag, number, route};
+use super::{access_log, address, ads, any, duration, filter, flag, number, route, tls};
 use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport};
 
 pub(super) const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -48,6 +48,7 @@ const HTTP_INSPECTOR_TYPE: &str = "envoy.extensions.filters.listener.http_inspec
 
 const HEADERS_KIB_MAX: u32 = 64;
 const HEADERS_COUNT_MAX: u32 = 100;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -111,6 +112,9 @@ fn chain(listener: &Listener, chain: &Chain) -> FilterChain {
         name: chain.name.to_string(),
         filter_chain_match: (*matches != ChainMatch::default()).then(|| chain_match(matches)),
         filters: vec![filter],
+        transport_socket: chain.tls.as_ref().map(tls::downstream),
+        // Nobody holds a connection without finishing its handshake.
+        transport_socket_connect_timeout: chain.tls.as_ref().and_then(|_| duration(HANDSHAKE_TIMEOUT)),
         ..Default::default()
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::RouteConfig;
+use super::{RouteConfig, ServerTls};
 use crate::access_log::AccessLog;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,8 @@ pub(crate) struct Chain {
     /// Unique in the listener; empty where it is alone.
     pub(crate) name: Arc<str>,
     pub(crate) matches: ChainMatch,
+    /// TLS that ends here.
+    pub(crate) tls: Option<ServerTls>,
     pub(crate) serves: Serves,
 }
 
@@ -101,18 +103,32 @@ pub(crate) struct Tcp {
 }
 
 impl Listener {
-    /// One that serves all connections alike.
-    pub(crate) fn plain(name: Arc<str>, bind: SocketAddr, direction: Direction, serves: Serves) -> Self {
-        let chain = Chain { name: "".into(), matches: ChainMatch::default(), serves };
+    /// One without a chain yet.
+    pub(crate) fn empty(name: Arc<str>, bind: SocketAddr, direction: Direction) -> Self {
         Self {
             name,
             bind,
             direction,
             access_logs: Vec::new(),
             inspection: Inspection::default(),
-            chains: vec![chain],
+            chains: Vec::new(),
             default: None,
         }
+    }
+
+    /// One that serves all connections alike.
+    pub(crate) fn plain(name: Arc<str>, bind: SocketAddr, direction: Direction, serves: Serves) -> Self {
+        let chain = Chain { name: "".into(), matches: ChainMatch::default(), tls: None, serves };
+        Self { chains: vec![chain], ..Self::empty(name, bind, direction) }
+    }
+
+    /// The clusters that bytes are relayed to.
+    pub(crate) fn tcp_clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let tcp = self.all_chains().filter_map(|chain| match &chain.serves {
+            Serves::Tcp(tcp) => Some(tcp),
+            Serves::Named(_) | Serves::Inline(_) => None,
+        });
+        tcp.flat_map(|tcp| tcp.clusters.iter().map(|(name, _)| name))
     }
 
     /// Every chain, the default last.

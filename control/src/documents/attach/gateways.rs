@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{AttachedListener, Grants, ListenerRoute, listener_status};
 use crate::documents::{
-    Document, DocumentSet, DocumentSpec,
+    Document, DocumentSet, DocumentSpec, ServerClass,
     gateway_api::{
         CLASSES, CONTROLLER, EdgeGateway, GROUP, GatewayListener, ListenerProtocol, ListenerTls, RouteKind,
         TlsMode,
@@ -34,7 +34,8 @@ pub(super) fn ours<'a>(documents: &'a DocumentSet, grants: &Grants) -> BTreeMap<
     let gateways = documents.edge_gateways().filter(|(_, spec)| is_ours(&spec.class.text, documents));
     gateways
         .map(|(document, spec)| {
-            let listeners = spec.listeners.iter().map(|listener| state(document, spec, listener, grants));
+            let listeners =
+                spec.listeners.iter().map(|listener| state(document, spec, listener, documents, grants));
             let gateway = OurGateway { document, spec, listeners: listeners.collect() };
             (document.key(), gateway)
         })
@@ -88,6 +89,7 @@ fn state(
     document: &Document,
     gateway: &EdgeGateway,
     listener: &GatewayListener,
+    documents: &DocumentSet,
     grants: &Grants,
 ) -> ListenerState {
     let carried = carried(listener);
@@ -104,7 +106,8 @@ fn state(
         .iter()
         .find(|(group, name)| &**group != GROUP || !carried.iter().any(|kind| &**name == kind.name()));
     let conflict = conflict(gateway, listener);
-    let accepted = accepted(listener, conflict.as_ref());
+    let unavailable = unavailable(document, gateway, listener, documents);
+    let accepted = accepted(listener, conflict.as_ref().or(unavailable.as_ref()));
     let resolved = resolved(document, listener, odd, grants);
     let secrets = !matches!(resolved.reason, "InvalidCertificateRef" | "RefNotPermitted");
     let serves = accepted.is_good() && secrets && !asked.is_empty();
@@ -149,6 +152,24 @@ fn accepted(listener: &GatewayListener, conflict: Option<&Because>) -> Condition
             accepted(false, "UnsupportedProtocol", format!("protocol {name} is not supported"))
         }
     }
+}
+
+/// An older gateway of Istio's that has the port for something else, on proxies that may serve both.
+fn unavailable(
+    document: &Document,
+    gateway: &EdgeGateway,
+    listener: &GatewayListener,
+    documents: &DocumentSet,
+) -> Option<Because> {
+    let older = documents
+        .gateways()
+        .filter(|(other, spec)| other.is_older_than(document) && spec.meets_edge(document, gateway));
+    let mut servers = older.flat_map(|(other, spec)| spec.servers.iter().map(move |server| (other, server)));
+    let (first, server) = servers.find(|(_, server)| server.port == listener.port)?;
+    (server.class() != ServerClass::Http).then(|| {
+        let (port, class) = (listener.port, server.class().name());
+        ("PortUnavailable", format!("port {port} is {class} for {}, which is older", first.key()))
+    })
 }
 
 /// Another listener of the gateway that cannot be told from this one. None of the two is served.

@@ -105,7 +105,7 @@ fn run(seed: u64, protocol: Protocol) -> BTreeMap<Kind, BTreeMap<Arc<str>, u64>>
     if protocol == Protocol::Sotw {
         session = Session::new(protocol, world.clone(), 100);
         (up, down) = (client.hello(&world).into(), VecDeque::new());
-        for kind in [Kind::Endpoints, Kind::Routes, Kind::VirtualHost] {
+        for kind in [Kind::Endpoints, Kind::Secret, Kind::Routes, Kind::VirtualHost] {
             let wanted: BTreeSet<_> = world.of(kind).map(|resource| resource.name.clone()).collect();
             client.held.entry(kind).or_default().retain(|name, _| wanted.contains(name));
         }

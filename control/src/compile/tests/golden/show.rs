@@ -21,12 +21,17 @@ use weft_proto::xds::envoy::{
                 fault::v3::HttpFault,
                 router::v3::Router,
             },
+            listener::{
+                http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
+                tls_inspector::v3::TlsInspector,
+            },
             network::{http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy},
         },
         load_balancing_policies::{
             least_request::v3::LeastRequest, round_robin::v3::RoundRobin, wrr_locality::v3::WrrLocality,
         },
         retry::host::previous_hosts::v3::PreviousHostsPredicate,
+        transport_sockets::tls::v3::{DownstreamTlsContext, Secret, UpstreamTlsContext},
         upstreams::http::v3::HttpProtocolOptions,
     },
 };
@@ -90,6 +95,7 @@ pub(super) fn resources(set: &ResourceSet, chosen: &[String]) -> String {
     let kinds = [
         ("clusters", Kind::Cluster),
         ("endpoints", Kind::Endpoints),
+        ("secrets", Kind::Secret),
         ("listeners", Kind::Listener),
         ("routes", Kind::Routes),
         ("hosts", Kind::VirtualHost),
@@ -125,6 +131,7 @@ fn decoded(kind: Kind, bytes: &[u8]) -> String {
     match kind {
         Kind::Cluster => text::<Cluster>(bytes),
         Kind::Endpoints => text::<ClusterLoadAssignment>(bytes),
+        Kind::Secret => text::<Secret>(bytes),
         Kind::Listener => text::<Listener>(bytes),
         Kind::Routes => text::<RouteConfiguration>(bytes),
         Kind::VirtualHost => text::<VirtualHost>(bytes),
@@ -149,6 +156,11 @@ fn unpacked(type_url: &str, bytes: &[u8]) -> String {
         "WrrLocality" => text::<WrrLocality>(bytes),
         "LeastRequest" => text::<LeastRequest>(bytes),
         "RoundRobin" => text::<RoundRobin>(bytes),
+        "DownstreamTlsContext" => text::<DownstreamTlsContext>(bytes),
+        "UpstreamTlsContext" => text::<UpstreamTlsContext>(bytes),
+        "TlsInspector" => text::<TlsInspector>(bytes),
+        "HttpInspector" => text::<HttpInspector>(bytes),
+        "OriginalDst" => text::<OriginalDst>(bytes),
         "HttpProtocolOptions" => text::<HttpProtocolOptions>(bytes),
         _ => panic!("{type_url} is not known here"),
     }
