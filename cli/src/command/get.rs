@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(
             documents(&[document], 20).render(OutputArgs::default()),
             "KIND             NAMESPACE   NAME   VERSION   CONDITIONS   PROBLEMS   AGE\n\
-             VirtualService   default     api    3                      0          10s\n"
+             VirtualService   default     api    3         -            0          10s\n"
         );
     }
 }
