@@ -33,6 +33,8 @@ pub enum Command {
     Control(command::control::ControlArgs),
     /// Run a proxy: beside a workload, or at the edge
     Proxy(Box<command::proxy::ProxyArgs>),
+    /// Redirect this host's traffic to its proxy
+    Intercept(Box<command::intercept::InterceptArgs>),
     /// Run an adapter, which tells the control plane what a platform runs
     Adapter(command::adapter::AdapterArgs),
     /// Store documents, and wait until every proxy runs them
@@ -67,6 +69,7 @@ impl Cli {
         match self.command {
             Command::Control(args) => command::control::run(args),
             Command::Proxy(args) => command::proxy::run(*args),
+            Command::Intercept(args) => command::intercept::run(*args),
             Command::Adapter(args) => command::adapter::run(args),
             Command::Apply(args) => command::wait_for(command::apply::run(args)),
             Command::Canary(args) => command::wait_for(command::canary::run(args)),
@@ -103,6 +106,10 @@ mod tests {
         check("weft control --insecure-loopback --data-dir /var/lib/weft", true);
         check("weft proxy --service web --upstream 127.0.0.1:9001=api:8080", true);
         check("weft proxy --gateway --label istio=ingressgateway --port 80=8080", true);
+        check("weft intercept", true);
+        check("weft intercept --remove --netns web", true);
+        check("weft intercept --dry-run --proxy-uid 101,weft --exclude-outbound-ports 3306,5432", true);
+        check("weft intercept --include-inbound-ports= --exclude-outbound-ip-ranges 10.0.0.0/8", true);
         check("weft demo", true);
         check("weft demo --script --requests 2000 --keep", true);
         check("weft adapter files --dir facts --control http://127.0.0.1:15010 --name files/a", true);
@@ -139,6 +146,8 @@ mod tests {
         check("weft", false);
         check("weft proxy --port 80=8080", false);
         check("weft proxy --upstream api", false);
+        check("weft intercept --exclude-outbound-ports all", false);
+        check("weft intercept --proxy-uid 1;", false);
         check("weft demo --requests 2000", false);
         check("weft adapter", false);
         check("weft adapter punchcards", false);

@@ -8,6 +8,7 @@ pub mod control;
 pub mod delete;
 mod document_status;
 pub mod get;
+pub mod intercept;
 pub mod proxy;
 pub mod source;
 pub mod status;
