@@ -99,7 +99,11 @@ impl App {
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
         let feed = Feed {
             desk: desk.clone(),
-            compiler: Compiler::new(settings.locality_lb.clone(), settings.logs.clone()),
+            compiler: Compiler::new(compile::Options {
+                outbound_policy: settings.outbound_policy,
+                locality: settings.locality_lb.clone(),
+                logs: settings.logs.clone(),
+            }),
             publisher: publisher.clone(),
             compiled,
             revision: 0,

@@ -20,6 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_proto::node::NodeMetadata;
 
+mod capture;
 mod clusters;
 mod edge;
 mod encode;
@@ -31,7 +32,9 @@ mod l4;
 mod lens;
 mod locality;
 mod lookup;
+mod names;
 mod perspective;
+mod reached;
 mod routes;
 mod rules;
 mod scope;
@@ -59,7 +62,7 @@ use crate::{
     documents::{
         self, Document, DocumentSet, DocumentSpec, LocalityLb, Verdict, by_host::ByHost, hosts::Hosts,
     },
-    model::{Mesh, ServiceKey},
+    model::{Mesh, OutboundPolicy, ServiceKey},
     resource::{Asked, ResourceSet},
 };
 
@@ -67,9 +70,21 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Compiler {
     world: Arc<World>,
+    outbound_policy: OutboundPolicy,
     /// How load goes by locality where no document says.
     locality: Arc<LocalityLb>,
     logs: Arc<MeshLogs>,
+}
+
+/// What holds for the whole mesh.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What becomes of captured outbound traffic that no service claims.
+    pub outbound_policy: OutboundPolicy,
+    /// How load goes by locality where no document says.
+    pub locality: LocalityLb,
+    /// What is logged.
+    pub logs: MeshLogs,
 }
 
 /// Everything compiled from one registry snapshot and one set of documents.
@@ -77,6 +92,7 @@ pub struct Compiler {
 pub struct World {
     /// Rises with every update.
     pub revision: u64,
+    outbound_policy: OutboundPolicy,
     domain: Arc<str>,
     logs: Arc<MeshLogs>,
     services: Services,
@@ -108,9 +124,10 @@ pub struct Recompiled {
 }
 
 impl Compiler {
-    /// Nothing compiled yet. `locality` is how load goes by locality where no document says, `logs` what is logged.
-    pub fn new(locality: LocalityLb, logs: MeshLogs) -> Self {
-        Self { world: Arc::default(), locality: Arc::new(locality), logs: Arc::new(logs) }
+    /// Nothing compiled yet, of a mesh for which `options` hold.
+    pub fn new(options: Options) -> Self {
+        let Options { outbound_policy, locality, logs } = options;
+        Self { world: Arc::default(), outbound_policy, locality: Arc::new(locality), logs: Arc::new(logs) }
     }
 
     /// Compiles what changed since the last update, and shares the rest.
@@ -160,6 +177,7 @@ impl Compiler {
             false => Arc::new(services::checks(&documents, &hosts)),
         };
         let mut compiled = BTreeMap::new();
+        let mesh_wide = services::MeshWide { locality: &self.locality, log: self.logs.mesh_wide.as_ref() };
         let mut changes = Vec::new();
         for (key, service) in &services {
             let before = previous.compiled.get(key);
@@ -167,7 +185,7 @@ impl Compiler {
                 Some(before) if same_rules && same_checks && before.is_of(service) => before.clone(),
                 _ => {
                     let documents = services::documents(service, STRANGER, &rules, &checks);
-                    services::compile(service, documents, &self.locality, before)
+                    services::compile(service, documents, mesh_wide, before)
                 }
             };
             if !before.is_some_and(|before| Arc::ptr_eq(before, &now)) {
@@ -214,6 +232,7 @@ impl Compiler {
         let domain = mesh.domain.clone();
         self.world = Arc::new(World {
             revision,
+            outbound_policy: self.outbound_policy,
             domain,
             logs: self.logs.clone(),
             services,

@@ -15,3 +15,4 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod traffic;
+pub mod virtual_ips;

@@ -1,7 +1,13 @@
 //! The merged mesh as compile sees it: services with their endpoints, whatever platform they came from. Plain values,
 //! pure; built by `registry`, read by `compile` and `admin`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
 
 mod export;
 
@@ -71,6 +77,8 @@ pub enum Resolution {
     Dns,
     /// The same, of whose addresses the first is used.
     DnsFirst,
+    /// Captured traffic goes where its client wanted it to (Istio's `NONE`); other traffic as with `Dns`.
+    Client,
 }
 
 /// A merged service.
@@ -88,14 +96,42 @@ pub struct Service {
     pub resolution: Resolution,
     /// Where it counts.
     pub export_to: ExportTo,
-    /// Stable virtual IP.
+    /// Stable virtual IP; none where `addresses` are given, or none is left.
     pub virtual_ip: Option<Ipv4Addr>,
+    /// Addresses and ranges that a document says clients connect to.
+    pub addresses: Vec<IpNet>,
     /// Endpoints by id. `Arc`: an endpoint change shares all else.
     pub endpoints: Arc<BTreeMap<Arc<str>, Arc<Endpoint>>>,
     /// Names of the sources that know it.
     pub sources: Vec<Arc<str>>,
     /// What sources disagree about, for people.
     pub conflicts: Vec<String>,
+}
+
+impl Service {
+    /// Where clients connect to when they mean it: what a document says, else its virtual IP.
+    pub fn destinations(&self) -> Vec<IpNet> {
+        match (self.addresses.as_slice(), self.virtual_ip) {
+            ([], Some(ip)) => vec![IpNet::from(IpAddr::V4(ip))],
+            (given, _) => given.to_vec(),
+        }
+    }
+
+    /// Those of them that are one address, which a name can stand for.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        let single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+        self.destinations().iter().filter(|net| single(net)).map(IpNet::addr).collect()
+    }
+}
+
+/// What becomes of outbound traffic that no service claims (Istio's `outboundTrafficPolicy.mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutboundPolicy {
+    /// It goes where it was going (`ALLOW_ANY`).
+    #[default]
+    AllowAny,
+    /// It is refused (`REGISTRY_ONLY`).
+    RegistryOnly,
 }
 
 /// Whether an endpoint should get traffic.

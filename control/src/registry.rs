@@ -17,10 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     fact::Speaker,
-    merge::VirtualIps,
     source::{Changed, Source},
 };
-use crate::model::Mesh;
+use crate::{model::Mesh, virtual_ips::VirtualIps};
 
 pub mod disk;
 pub mod fact;

@@ -25,12 +25,21 @@ pub enum Kind {
     Routes,
     /// `envoy.config.route.v3.VirtualHost`, of a table whose hosts are asked for on demand.
     VirtualHost,
+    /// `weft.extension.v1.HostNames`: what DNS answers, once all that its addresses lead to is there.
+    Names,
 }
 
 impl Kind {
     /// Every kind, in sending order.
-    pub const ALL: [Self; 6] =
-        [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Routes, Self::VirtualHost];
+    pub const ALL: [Self; 7] = [
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Secret,
+        Self::Listener,
+        Self::Routes,
+        Self::VirtualHost,
+        Self::Names,
+    ];
 
     /// The type URL of the wire.
     pub const fn type_url(self) -> &'static str {
@@ -41,6 +50,7 @@ impl Kind {
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+            Self::Names => "type.googleapis.com/weft.extension.v1.HostNames",
         }
     }
 

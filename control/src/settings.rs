@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     access_log::{MeshLogs, RawMeshLogs, RawProvider},
     documents::{LocalityLb, locality},
-    model::MESH_DOMAIN_DEFAULT,
+    model::{MESH_DOMAIN_DEFAULT, OutboundPolicy},
 };
 
 /// Where proxies and adapters connect in plaintext.
@@ -24,7 +24,7 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 11] = [
+pub const OPTIONS: [&str; 12] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -36,6 +36,7 @@ pub const OPTIONS: [&str; 11] = [
     "access_log_file",
     "access_log_encoding",
     "access_log_format",
+    "outbound_traffic_policy",
 ];
 
 /// What a human wrote: everything may be left out, nothing unknown is taken.
@@ -57,6 +58,9 @@ pub struct RawSettings {
     /// How long a doubtful removal is held back: `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_down: Option<String>,
+    /// What becomes of captured outbound traffic that no service claims: `ALLOW_ANY` (default) or `REGISTRY_ONLY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_traffic_policy: Option<String>,
     /// Asks for plaintext on loopback. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub insecure_loopback: Option<bool>,
@@ -97,6 +101,8 @@ pub struct Settings {
     pub locality_lb: LocalityLb,
     /// What proxies log.
     pub logs: MeshLogs,
+    /// What becomes of captured outbound traffic that no service claims.
+    pub outbound_policy: OutboundPolicy,
 }
 
 /// Settings that cannot be used.
@@ -159,6 +165,16 @@ impl Settings {
             format: raw.access_log_format,
             providers: raw.extension_providers,
         };
+        let outbound_policy = match raw.outbound_traffic_policy.as_deref() {
+            None | Some("ALLOW_ANY") => OutboundPolicy::AllowAny,
+            Some("REGISTRY_ONLY") => OutboundPolicy::RegistryOnly,
+            Some(other) => {
+                return Err(bad(
+                    "outbound_traffic_policy",
+                    format!("{other:?} is no policy; write ALLOW_ANY or REGISTRY_ONLY"),
+                ));
+            }
+        };
         Ok(Self {
             logs: logs.check().map_err(|(option, problem)| bad(option, problem))?,
             xds_bind: loopback("xds_bind", raw.xds_bind, XDS_BIND_DEFAULT)?,
@@ -167,6 +183,7 @@ impl Settings {
             mesh_domain,
             hold_down,
             locality_lb: raw.locality_lb_setting.as_deref().map_or(Ok(LocalityLb::default()), locality_lb)?,
+            outbound_policy,
         })
     }
 }
@@ -293,6 +310,8 @@ mod tests {
     fn a_bad_value_names_its_option() {
         refuses(RawSettings { data_dir: None, ..flags() }, "data_dir");
         refuses(RawSettings { hold_down: Some("soon".to_owned()), ..flags() }, "hold_down");
+        let policy = Some("SOME".to_owned());
+        refuses(RawSettings { outbound_traffic_policy: policy, ..flags() }, "outbound_traffic_policy");
         refuses(RawSettings { mesh_domain: Some("a..b".to_owned()), ..flags() }, "mesh_domain");
         refuses(RawSettings { xds_bind: Some("here".to_owned()), ..flags() }, "xds_bind");
         let near = Some("{failover: [{from: a}]}".to_owned());

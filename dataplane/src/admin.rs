@@ -114,7 +114,8 @@ impl Admin {
             return Some(format!("the workload fails its health checks: {name}"));
         }
         let bound = self.shared.bound.borrow();
-        spec.listeners.keys().find_map(|name| match bound.get(name) {
+        let mut listening = spec.listeners.iter().filter(|(_, listener)| listener.has_socket);
+        listening.find_map(|(name, _)| match bound.get(name) {
             Some(Bound::At(_) | Bound::Unix(..)) => None,
             Some(Bound::Failed(error)) => Some(format!("listener {name}: {error}")),
             None => Some(format!("listener {name} is opening")),

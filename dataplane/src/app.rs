@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
-    cluster::dns,
-    health,
+    cluster::dns as resolve,
+    dns, health,
     listener::bind::Bound,
     request::on_demand::OnDemand,
     settings::Settings,
@@ -100,6 +100,14 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// A DNS address cannot be bound.
+    #[error("cannot answer DNS on {address}: {error}; set `dns` to another address")]
+    Dns {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -121,23 +129,29 @@ impl App {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let (spec, asked) = watch::channel(Arc::new(Spec::default()));
         let (live, specs) = watch::channel(Arc::new(Spec::default()));
-        let (answer, answers) = watch::channel(dns::Answers::default());
+        let (answer, answers) = watch::channel(resolve::Answers::default());
         let limits = Limits { connections_max: settings.connections_max };
         let workload = workload(&settings);
         let (on_demand, demands) = OnDemand::new();
         let shared =
             Arc::new(Shared::new(specs.clone(), answers, limits, drain.clone(), workload, on_demand));
         let recorder = recorder();
+        let wants_names = settings.dns.is_some();
+        if let Some(dns) = settings.dns.clone() {
+            let sockets = dns::Sockets::bind(&dns.bind)
+                .map_err(|(address, error)| StartError::Dns { address, error })?;
+            dns::spawn(sockets, dns, specs.clone(), stop.clone())?;
+        }
         runtime.spawn(tls::live::run(asked, live, stop.clone()));
-        let names = Arc::new(dns::Names::of_system());
-        runtime.spawn(dns::run(specs, answer, move |name| names.clone().addresses(name), stop.clone()));
+        let names = Arc::new(resolve::Names::of_system());
+        runtime.spawn(resolve::run(specs, answer, move |name| names.clone().addresses(name), stop.clone()));
         runtime.spawn(health::run(shared.clone(), stop.clone()));
         let leave = CancellationToken::new();
         let served = Admin { shared: shared.clone(), recorder, leave: leave.clone() };
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
         let (addresses, node) = (settings.control_planes.clone(), settings.node());
         let loads = shared.loads.clone();
-        let client = Client { addresses, node, cache, loads, spec, stop: stop.clone() };
+        let client = Client { addresses, node, wants_names, cache, loads, spec, stop: stop.clone() };
         let xds = runtime.spawn(client.run(demands));
         let mut workers = Vec::with_capacity(settings.workers);
         for index in 0..settings.workers {

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dns;
 mod keepalive;
+mod original;
 pub mod outlier;
 mod pool;
 mod tables;
@@ -29,10 +30,12 @@ use crate::{
     balance::{Balancer, Gauges, Policy, State, ewma::Latency},
     fault::{Cause, Fault},
     retry::Outcome,
-    spec::{self, Balancing, ClusterLimits, EndpointAddress, EndpointSet},
+    spec::{self, Balancing, ClusterLimits, Discovery, EndpointAddress, EndpointSet},
+    stream::Ends,
     telemetry::load::{Dropped, Drops, Load, LoadCell, Place, WorkerLoads},
     tls::{client::ClientContext, contexts::Contexts},
 };
+use original::Originals;
 use tables::Tables;
 use tally::Seen;
 use vital::{Vital, Vitals};
@@ -160,6 +163,8 @@ pub struct Cluster {
     balancer: RefCell<Balancer>,
     /// Where requests are counted that it drops.
     drops: OnceCell<Arc<Drops>>,
+    /// Where clients wanted to connect, in a cluster that is for that.
+    originals: Originals,
     /// The epoch of the endpoints' health that the balancer knows.
     epoch: Cell<u64>,
     made: Instant,
@@ -224,6 +229,7 @@ impl Cluster {
             hosts.push(host);
         }
         counters.vitals.prune();
+        let originals = Originals::new(spec.name.clone());
         Self {
             id: next_id(),
             spec,
@@ -233,8 +239,24 @@ impl Cluster {
             hosts,
             balancer: RefCell::new(balancer),
             drops: OnceCell::new(),
+            originals,
             epoch: Cell::new(0),
             made: Instant::now(),
+        }
+    }
+
+    /// The endpoint that a request or connection goes to: where its client wanted to connect, in a cluster that is for
+    /// that, else one that is picked.
+    pub fn choose(
+        &self,
+        rng: &mut SmallRng,
+        hash: Option<u64>,
+        ends: &Ends,
+        tried: &[Rc<Host>],
+    ) -> Result<Rc<Host>, Fault> {
+        match self.spec.discovery {
+            Discovery::OriginalDestination => self.originals.host(self, ends.original),
+            Discovery::Eds(_) | Discovery::Static(_) | Discovery::Dns { .. } => self.pick(rng, hash, tried),
         }
     }
 
@@ -320,6 +342,7 @@ impl Cluster {
 
     /// Closes connections that idled too long or that their peers closed.
     pub fn sweep(&self, now: Instant) {
+        self.originals.sweep(self, now);
         for host in &self.hosts {
             host.pool.sweep(now, self.spec.idle_timeout, self.spec.connection_age_max);
         }

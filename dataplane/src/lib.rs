@@ -5,6 +5,7 @@ pub mod app;
 pub mod balance;
 pub mod body;
 pub mod cluster;
+pub mod dns;
 pub mod fault;
 pub mod filter;
 pub mod health;

@@ -5,12 +5,15 @@ pub mod bind;
 pub mod chains;
 mod inspect;
 mod serve;
+mod virtuals;
 
 use std::{collections::HashMap, io, rc::Rc, sync::Arc, time::Duration};
 
 use http::uri::Scheme;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use self::virtuals::Virtuals;
 
 use crate::{
     access_log::Logging,
@@ -55,6 +58,7 @@ struct Door {
 #[derive(Default)]
 pub struct Listeners {
     running: HashMap<Arc<str>, Running>,
+    virtuals: Rc<Virtuals>,
 }
 
 struct Running {
@@ -65,10 +69,15 @@ struct Running {
 impl Listeners {
     /// Starts, changes and removes listeners as `spec` says. What cannot be bound is tried again with the next call.
     pub fn apply(&mut self, worker: &Rc<Worker>, spec: &Spec) {
+        let mut changed = false;
         self.running.retain(|name, running| {
             let old = running.door.borrow();
-            let kept = spec.listeners.get(name).is_some_and(|new| new.address == old.spec.address);
+            let same = |new: &Arc<spec::Listener>| {
+                new.address == old.spec.address && new.has_socket == old.spec.has_socket
+            };
+            let kept = spec.listeners.get(name).is_some_and(same);
             if !kept {
+                changed = true;
                 running.stop.cancel();
                 old.drain();
                 bind::forget(&worker.shared, name);
@@ -79,25 +88,33 @@ impl Listeners {
             if let Some(running) = self.running.get(name) {
                 let old = running.door.borrow().clone();
                 if !Arc::ptr_eq(&old.spec, listener) {
+                    changed = true;
                     let new = Rc::new(Door::new(worker, listener, Some(&old)));
                     running.door.send_replace(new.clone());
                     old.drain_all_but(&new);
                 }
                 continue;
             }
-            match bind::bind(&worker.shared, listener) {
-                Ok(socket) => {
-                    info!(listener = %name, "listening");
-                    let door = Rc::new(Door::new(worker, listener, None));
-                    let (door, current) = tokio::sync::watch::channel(door);
-                    let stop = CancellationToken::new();
-                    worker.tasks.spawn_local(accept(worker.clone(), socket, current, stop.clone()));
-                    self.running.insert(name.clone(), Running { door, stop });
-                }
+            let socket = match listener.has_socket.then(|| bind::bind(&worker.shared, listener)).transpose() {
+                Ok(socket) => socket,
                 Err(error) => {
                     warn!(listener = %name, address = ?listener.address, %error, "cannot listen; trying again");
+                    continue;
                 }
+            };
+            changed = true;
+            let door = Rc::new(Door::new(worker, listener, None));
+            let (door, current) = tokio::sync::watch::channel(door);
+            let stop = CancellationToken::new();
+            if let Some(socket) = socket {
+                info!(listener = %name, "listening");
+                let virtuals = self.virtuals.clone();
+                worker.tasks.spawn_local(accept(worker.clone(), socket, current, virtuals, stop.clone()));
             }
+            self.running.insert(name.clone(), Running { door, stop });
+        }
+        if changed {
+            self.virtuals.replace(self.running.values().map(|running| running.door.borrow().clone()));
         }
     }
 
@@ -139,11 +156,7 @@ impl Door {
     }
 
     /// Finds out what a connection is, and serves it with the chain for such; none for it closes it.
-    async fn enter(&self, mut stream: Stream, worker: &Worker) {
-        let mut ends = stream.ends();
-        if self.spec.original_destination {
-            ends.local = stream.original_destination().or(ends.local);
-        }
+    async fn enter(&self, mut stream: Stream, ends: Ends, worker: &Worker) {
         let refused = &worker.shared.refused;
         let mut facts = Facts { destination: ends.local, source: ends.remote, ..Facts::default() };
         if self.spec.inspection.reads() {
@@ -224,6 +237,7 @@ async fn accept(
     worker: Rc<Worker>,
     socket: bind::Socket,
     door: tokio::sync::watch::Receiver<Rc<Door>>,
+    virtuals: Rc<Virtuals>,
     stop: CancellationToken,
 ) {
     loop {
@@ -241,11 +255,20 @@ async fn accept(
                 continue;
             }
         };
-        let door = door.borrow().clone();
+        let mut door = door.borrow().clone();
         // Over the limit the connection is closed at once: a caller that is refused quickly can go elsewhere.
         let Some(slot) = ConnectionSlot::take(&worker.shared) else { continue };
-        if let Some(serving) = door.only().filter(|_| !door.spec.original_destination) {
-            let serving = serving.of(stream.ends());
+        let mut ends = stream.ends();
+        if door.spec.original_destination
+            && let Some(original) = stream.original_destination()
+        {
+            (ends.local, ends.original) = (Some(original), Some(original));
+            if door.spec.hands_over {
+                door = virtuals.find(original).unwrap_or(door);
+            }
+        }
+        if let Some(serving) = door.only() {
+            let serving = serving.of(ends);
             worker.tasks.spawn_local(async move {
                 let _slot = slot;
                 serve(stream, serving).await;
@@ -255,7 +278,7 @@ async fn accept(
         let here = worker.clone();
         worker.tasks.spawn_local(async move {
             let _slot = slot;
-            door.enter(stream, &here).await;
+            door.enter(stream, ends, &here).await;
         });
     }
 }

@@ -30,7 +30,6 @@ use crate::{
         Forward, HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource,
         UpstreamProtocol, WeightedCluster,
     },
-    worker::Worker,
 };
 use deadline::Deadline;
 use hash::Hashed;
@@ -216,8 +215,8 @@ async fn forward(
     for mirror in &forward.mirrors {
         mirror::copy(worker, snapshot, mirror, &outgoing, forward.timeout);
     }
-    let tries =
-        settle(worker, cluster, forward.retry.as_ref(), hashed.hash, outgoing.ready(cluster, http2)?, record);
+    let ready = outgoing.ready(cluster, http2)?;
+    let tries = settle(serving, cluster, forward.retry.as_ref(), hashed.hash, ready, record);
     let held = deadline.hold(started, source.as_deref(), tries).await;
     let (mut response, lease) =
         held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
@@ -312,7 +311,7 @@ fn router<'a>(serving: &'a Serving, snapshot: &'a Snapshot) -> Option<&'a Rc<Rou
 
 /// Tries until there is a response to pass on or no reason to try again.
 async fn settle(
-    worker: &Worker,
+    serving: &Serving,
     cluster: &Rc<Cluster>,
     policy: Option<&RetryPolicy>,
     hash: Option<u64>,
@@ -321,9 +320,10 @@ async fn settle(
 ) -> Result<(Response<Incoming>, Lease), Fault> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let mut retries_left = policy.map_or(0, |policy| policy.retries_max);
+    let worker = &serving.worker;
     let mut retrying = None; // Counts against the retry limit while the retry is under way.
     loop {
-        let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried))?;
+        let host = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, &tried))?;
         record.try_at(&host);
         let result = attempt(&host, cluster, policy, &mut outgoing, retries_left == 0).await;
         let outcome = match &result {

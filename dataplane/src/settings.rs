@@ -3,17 +3,19 @@
 //! `RawSettings` is what a person wrote, `Settings` what the program trusts.
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
 use weft_proto::{
-    node::{Inbound, NodeMetadata, Role, Upstream},
+    node::{Address, HOST_NAMES, Inbound, LocalWorkload, NodeMetadata, Role, Upstream},
     xds::envoy::config::core::v3::{Locality, Node, node::UserAgentVersionType},
 };
+
+use crate::dns;
 
 /// Who we say we are to a control plane.
 const USER_AGENT: &str = "weft-proxy";
@@ -23,6 +25,10 @@ const EXTENSIONS: [&str; 1] = ["weft.extension.v1.PeakEwma"];
 
 /// How long open requests may take to finish at shutdown, where nobody says.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where captured traffic and DNS queries come in, when nothing else is said.
+const OUTBOUND_CAPTURE_PORT: u16 = 15001;
+const INBOUND_CAPTURE_PORT: u16 = 15006;
+const DNS_PORT: u16 = 15053;
 
 /// What a person wrote.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -43,7 +49,9 @@ pub struct RawSettings {
     pub version: Option<String>,
     /// Labels of the workload.
     pub labels: BTreeMap<String, String>,
-    /// Local ports that lead to services: `127.0.0.1:9001=api:8080`, or `{bind, service, port}`.
+    /// The workloads of a proxy that several share: `{name, namespace, version, labels, service_account}`.
+    pub workloads: Vec<RawWorkload>,
+    /// Local ports that lead to services: `127.0.0.1:9001=api:8080`, `unix:/run/api.sock=api`, or `{bind, service, port}`.
     pub upstreams: Option<RawUpstreams>,
     /// Inbound ports: `{bind, service, port, app, protocol}`.
     pub inbound: Vec<RawInbound>,
@@ -51,6 +59,16 @@ pub struct RawSettings {
     pub outbound_http: Option<SocketAddr>,
     /// Whether hosts of `outbound_http` are asked for when requests need them, not all at once; default `true`.
     pub on_demand: Option<bool>,
+    /// Takes what `weft intercept` redirects: `outbound_capture`, `inbound_capture` and `dns` at its ports.
+    pub capture: bool,
+    /// Where outbound TCP is taken that a packet filter redirects.
+    pub outbound_capture: Option<SocketAddr>,
+    /// Where inbound TCP is taken that a packet filter redirects.
+    pub inbound_capture: Option<SocketAddr>,
+    /// Where DNS is answered, by UDP and TCP. One string may hold several, with commas.
+    pub dns: Option<OneOrMany>,
+    /// Who is asked for names that are not the mesh's: `10.0.0.2` or `10.0.0.2:53`; default what `/etc/resolv.conf` says.
+    pub dns_resolvers: Option<OneOrMany>,
     /// Address that a gateway binds; default 0.0.0.0.
     pub gateway_bind: Option<IpAddr>,
     /// Gateway server port to the port really bound.
@@ -106,8 +124,8 @@ pub enum RawUpstream {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LongUpstream {
-    /// Where the proxy listens.
-    pub bind: SocketAddr,
+    /// Where the proxy listens: an address and port, or `unix:/path`.
+    pub bind: String,
     /// Service name, or any of its host names.
     pub service: String,
     /// Service port; 0 is its first.
@@ -119,18 +137,42 @@ pub struct LongUpstream {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawInbound {
-    /// Where the proxy listens.
-    pub bind: SocketAddr,
+    /// Where the proxy listens: an address and port, or `unix:/path`. Without it the capture of inbound traffic takes the
+    /// workload's own port.
+    pub bind: Option<String>,
     /// The service that the workload serves.
     pub service: String,
     /// The service's port; 0 is its first.
     #[serde(default)]
     pub port: u16,
-    /// Where the workload listens.
-    pub app: SocketAddr,
+    /// Where the workload listens: an address and port, or `unix:/path`.
+    pub app: String,
     /// `http`, `http2`, `grpc` or `tcp`; default as the service says.
     #[serde(default)]
     pub protocol: String,
+    /// Name of the one of `workloads` whose port it is; default the proxy's own.
+    #[serde(default)]
+    pub workload: String,
+}
+
+/// One of several workloads that share the proxy, as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWorkload {
+    /// Name of the deployment or job, unique among them.
+    pub name: String,
+    /// Its namespace; default the proxy's.
+    #[serde(default)]
+    pub namespace: String,
+    /// Its version label.
+    #[serde(default)]
+    pub version: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Its service account; default `default`.
+    #[serde(default)]
+    pub service_account: String,
 }
 
 /// What the program trusts.
@@ -154,6 +196,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most downstream connections.
     pub connections_max: usize,
+    /// How DNS is answered, where it is.
+    pub dns: Option<dns::Settings>,
 }
 
 /// Settings that cannot be used: where and why.
@@ -201,21 +245,44 @@ impl Settings {
             Some("gateway") => Role::Gateway,
             Some(other) => return Err(bad("role", format!("{other:?} is neither sidecar nor gateway"))),
         };
-        let metadata = NodeMetadata {
+        let namespace = raw.namespace.unwrap_or_else(|| "default".to_owned());
+        let mut metadata = NodeMetadata {
             role,
-            namespace: raw.namespace.unwrap_or_else(|| "default".to_owned()),
+            namespace: namespace.clone(),
             workload: raw.workload.unwrap_or_default(),
             version: raw.version.unwrap_or_default(),
             labels: raw.labels,
+            workloads: workloads(raw.workloads)?,
             upstreams: upstreams(raw.upstreams)?,
-            inbound: raw.inbound.into_iter().map(inbound).collect(),
+            inbound: raw.inbound.into_iter().enumerate().map(inbound).collect::<Result<_, _>>()?,
             outbound_http: raw.outbound_http,
             on_demand: raw.outbound_http.is_some() && raw.on_demand.unwrap_or(true),
+            outbound_capture: raw.outbound_capture,
+            inbound_capture: raw.inbound_capture,
             gateway_bind: raw.gateway_bind,
             gateway_ports: ports(raw.gateway_ports)?,
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
             locality: locality(raw.locality.as_deref().unwrap_or_default()),
         };
+        for (i, inbound) in metadata.inbound.iter().enumerate() {
+            let known = |workload: &LocalWorkload| workload.name == inbound.workload;
+            if !inbound.workload.is_empty() && !metadata.workloads.iter().any(known) {
+                let problem = format!("{:?} is none of `workloads`", inbound.workload);
+                return Err(bad(format!("inbound[{i}].workload"), problem));
+            }
+        }
+        let mut dns = dns_binds(raw.dns)?;
+        if raw.capture {
+            metadata.outbound_capture.get_or_insert(any_address(OUTBOUND_CAPTURE_PORT));
+            metadata.inbound_capture.get_or_insert(any_address(INBOUND_CAPTURE_PORT));
+            dns.get_or_insert_with(|| loopback(DNS_PORT));
+        }
+        let resolvers = resolvers(raw.dns_resolvers)?;
+        let resolv_conf = PathBuf::from(dns::RESOLV_CONF);
+        let dns = dns.map(|bind| dns::Settings { bind, resolvers, namespace, resolv_conf });
+        if dns.is_some() {
+            metadata.extensions.push(HOST_NAMES.to_owned());
+        }
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let default_id = || format!("{}.{}~{}", metadata.workload, metadata.namespace, host.trim());
         Ok(Self {
@@ -228,6 +295,7 @@ impl Settings {
             drain_grace: time("drain_grace", raw.drain_grace.as_deref(), Duration::ZERO)?,
             drain_timeout: time("drain_timeout", raw.drain_timeout.as_deref(), DRAIN_TIMEOUT)?,
             connections_max: raw.connections_max.unwrap_or(65_536),
+            dns,
         })
     }
 
@@ -250,7 +318,7 @@ impl Settings {
 
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 21] = [
         "control",
         "node",
         "role",
@@ -260,6 +328,11 @@ fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<It
         "upstreams",
         "outbound_http",
         "on_demand",
+        "capture",
+        "outbound_capture",
+        "inbound_capture",
+        "dns",
+        "dns_resolvers",
         "gateway_bind",
         "locality",
         "data_dir",
@@ -310,7 +383,10 @@ fn upstreams(raw: Option<RawUpstreams>) -> Result<Vec<Upstream>, SettingsError> 
         }
     };
     let parse = |(i, raw): (usize, RawUpstream)| match raw {
-        RawUpstream::Long(long) => Ok(Upstream { bind: long.bind, service: long.service, port: long.port }),
+        RawUpstream::Long(long) => {
+            let bind = address(&format!("upstreams[{i}].bind"), &long.bind)?;
+            Ok(Upstream { bind, service: long.service, port: long.port })
+        }
         RawUpstream::Short(text) => short_upstream(&text).ok_or_else(|| {
             bad(format!("upstreams[{i}]"), format!("{text:?}: write <bind address>=<service>[:<port>]"))
         }),
@@ -328,8 +404,74 @@ fn short_upstream(text: &str) -> Option<Upstream> {
     Some(Upstream { bind: bind.parse().ok()?, service: service.to_owned(), port })
 }
 
-fn inbound(raw: RawInbound) -> Inbound {
-    Inbound { bind: raw.bind, service: raw.service, port: raw.port, app: raw.app, protocol: raw.protocol }
+fn inbound((i, raw): (usize, RawInbound)) -> Result<Inbound, SettingsError> {
+    let field = |name: &str| format!("inbound[{i}].{name}");
+    Ok(Inbound {
+        bind: raw.bind.map(|bind| address(&field("bind"), &bind)).transpose()?,
+        service: raw.service,
+        port: raw.port,
+        app: address(&field("app"), &raw.app)?,
+        protocol: raw.protocol,
+        workload: raw.workload,
+    })
+}
+
+fn workloads(raw: Vec<RawWorkload>) -> Result<Vec<LocalWorkload>, SettingsError> {
+    let mut names = BTreeSet::new();
+    let check = |(i, raw): (usize, RawWorkload)| {
+        if raw.name.is_empty() || !names.insert(raw.name.clone()) {
+            let problem = format!("{:?} is empty or named twice", raw.name);
+            return Err(bad(format!("workloads[{i}].name"), problem));
+        }
+        let RawWorkload { name, namespace, version, labels, service_account } = raw;
+        Ok(LocalWorkload { name, namespace, version, labels, service_account })
+    };
+    raw.into_iter().enumerate().map(check).collect()
+}
+
+fn address(field: &str, text: &str) -> Result<Address, SettingsError> {
+    text.parse().map_err(|problem: String| bad(field, problem))
+}
+
+fn listed(raw: OneOrMany) -> Vec<String> {
+    match raw {
+        OneOrMany::One(text) => {
+            text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+        }
+        OneOrMany::Many(texts) => texts,
+    }
+}
+
+fn dns_binds(raw: Option<OneOrMany>) -> Result<Option<Vec<SocketAddr>>, SettingsError> {
+    let parse = |(i, text): (usize, String)| {
+        let wanted = || bad(format!("dns[{i}]"), format!("{text:?}: write 127.0.0.1:{DNS_PORT}"));
+        text.parse().map_err(|_| wanted())
+    };
+    raw.map(|raw| listed(raw).into_iter().enumerate().map(parse).collect()).transpose()
+}
+
+fn resolvers(raw: Option<OneOrMany>) -> Result<Vec<SocketAddr>, SettingsError> {
+    let parse = |(i, text): (usize, String)| {
+        let with_port = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+        with_port.map_err(|_| bad(format!("dns_resolvers[{i}]"), format!("{text:?}: write 10.0.0.2")))
+    };
+    raw.map_or_else(Vec::new, listed).into_iter().enumerate().map(parse).collect()
+}
+
+/// Whether this host speaks IPv6.
+fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
+/// Every address of both families, or of the one there is.
+fn any_address(port: u16) -> SocketAddr {
+    let ip: IpAddr = if has_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, port)
+}
+
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    let v6 = has_ipv6().then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    [SocketAddr::from((Ipv4Addr::LOCALHOST, port))].into_iter().chain(v6).collect()
 }
 
 /// `region/zone/subzone`; what is left out is empty.
@@ -405,10 +547,47 @@ drain_grace: 5s
 drain_timeout: 500ms
 ";
         let settings = Settings::from_yaml(text).unwrap();
-        assert_eq!(settings.metadata.inbound[0].app.port(), 8080);
+        assert_eq!(settings.metadata.inbound[0].app.port(), Some(8080));
         assert_eq!(settings.metadata.gateway_ports[&80], 8080);
         assert_eq!(settings.drain_grace, Duration::from_secs(5));
         assert_eq!(settings.drain_timeout, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn several_workloads_share_a_proxy_and_each_port_is_ones() {
+        let text = "
+workloads: [{name: web, labels: {app: web}, service_account: web}, {name: db, namespace: data}]
+inbound: [{service: db, app: '127.0.0.1:5432', workload: db}]
+";
+        let found = Settings::from_yaml(text).unwrap().metadata;
+        assert_eq!((found.workloads.len(), found.inbound[0].workload.as_str()), (2, "db"));
+        for wrong in [
+            "workloads: [{name: a}, {name: a}]",
+            "workloads: [{name: ''}]",
+            "inbound: [{service: db, app: '127.0.0.1:5432', workload: db}]",
+        ] {
+            assert!(Settings::from_yaml(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn capture_is_one_word_and_each_of_its_addresses_another() {
+        let found = Settings::from_yaml("capture: true\nnamespace: shop\n").unwrap();
+        let ports = [found.metadata.outbound_capture, found.metadata.inbound_capture];
+        assert_eq!(ports.map(|at| at.unwrap().port()), [15001, 15006]);
+        let dns = found.dns.unwrap();
+        assert!(dns.bind.contains(&"127.0.0.1:15053".parse().unwrap()) && dns.namespace == "shop");
+        assert!(found.metadata.extensions.contains(&HOST_NAMES.to_owned()));
+        let text = "dns: '127.0.0.1:53, [::1]:53'\ndns_resolvers: ['10.0.0.2', '10.0.0.3:5353']\n";
+        let found = Settings::from_yaml(text).unwrap();
+        let dns = found.dns.unwrap();
+        assert_eq!(dns.resolvers, ["10.0.0.2:53", "10.0.0.3:5353"].map(|at| at.parse().unwrap()));
+        assert_eq!((dns.bind.len(), found.metadata.outbound_capture), (2, None));
+        let plain = Settings::from_yaml("workload: web\n").unwrap();
+        assert!(plain.dns.is_none() && !plain.metadata.extensions.contains(&HOST_NAMES.to_owned()));
+        for wrong in ["dns: [here]", "dns_resolvers: there", "upstreams: [{bind: 'unix:x', service: a}]"] {
+            assert!(Settings::from_yaml(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

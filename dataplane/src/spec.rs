@@ -9,6 +9,7 @@ mod cluster;
 mod filter;
 mod hash;
 mod health;
+mod names;
 mod retry;
 mod tls;
 
@@ -29,6 +30,7 @@ pub use cluster::*;
 pub use filter::*;
 pub use hash::*;
 pub use health::*;
+pub use names::*;
 pub use retry::*;
 pub use tls::*;
 
@@ -56,6 +58,8 @@ pub struct Spec {
     pub tls: Arc<Contexts>,
     /// Virtual hosts that were asked for on demand and do not exist: `TABLE/HOST`.
     pub absent: Arc<BTreeSet<String>>,
+    /// Hosts of the mesh by resource name, where DNS is answered.
+    pub hosts: MeshHosts,
 }
 
 /// One listening socket.
@@ -72,6 +76,11 @@ pub struct Listener {
     /// A connection that a packet filter brought here counts as one to where its client wanted to connect
     /// (`original_dst`).
     pub original_destination: bool,
+    /// Such a connection goes to the listener without a socket at that address, or at its port of every address, where
+    /// there is one (`use_original_dst`).
+    pub hands_over: bool,
+    /// Whether it has a socket; else its connections come from a listener that hands over (`bind_to_port`).
+    pub has_socket: bool,
     /// What to do with a connection, by what it is.
     pub chains: Chains,
 }

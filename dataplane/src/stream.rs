@@ -36,13 +36,15 @@ enum Socket {
     Tls(Box<TlsStream<Stream>>),
 }
 
-/// The addresses of a connection's two ends; none over a unix socket.
+/// The addresses of a connection's two ends; none over a unix socket. An IPv4 address is one whatever socket it came by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
     /// The peer's.
     pub remote: Option<SocketAddr>,
-    /// Ours.
+    /// Ours, or where the client wanted to connect.
     pub local: Option<SocketAddr>,
+    /// Where the client wanted to connect, where a packet filter brought it here instead.
+    pub original: Option<SocketAddr>,
 }
 
 /// What a client began to speak.
@@ -52,6 +54,11 @@ pub enum Spoken {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+}
+
+/// IPv4 by a socket for both families is IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl From<TcpStream> for Stream {
@@ -70,7 +77,11 @@ impl Stream {
     /// The addresses of both ends.
     pub fn ends(&self) -> Ends {
         match &self.socket {
-            Socket::Tcp(stream) => Ends { remote: stream.peer_addr().ok(), local: stream.local_addr().ok() },
+            Socket::Tcp(stream) => Ends {
+                remote: stream.peer_addr().ok().map(canonical),
+                local: stream.local_addr().ok().map(canonical),
+                original: None,
+            },
             Socket::Unix(_) => Ends::default(),
             Socket::Tls(stream) => stream.get_ref().0.ends(),
         }
@@ -97,15 +108,16 @@ impl Stream {
         }
     }
 
-    /// Where the client wanted to connect before a packet filter brought it here (`SO_ORIGINAL_DST`), if that is known.
+    /// Where the client wanted to connect before a packet filter brought it here (`SO_ORIGINAL_DST`); none where it
+    /// wanted to connect here.
     pub fn original_destination(&self) -> Option<SocketAddr> {
         let Socket::Tcp(stream) = &self.socket else { return None };
-        let socket = SockRef::from(stream);
-        let found = match stream.local_addr().ok()? {
+        let (socket, local) = (SockRef::from(stream), canonical(stream.local_addr().ok()?));
+        let found = match local {
             SocketAddr::V4(_) => socket.original_dst_v4(),
-            SocketAddr::V6(_) => socket.original_dst_v6().or_else(|_| socket.original_dst_v4()),
+            SocketAddr::V6(_) => socket.original_dst_v6(),
         };
-        found.ok()?.as_socket()
+        found.ok()?.as_socket().map(canonical).filter(|found| *found != local)
     }
 
     /// Waits for more bytes and gives all that came so far; they will be read again. End of stream is an error.

@@ -78,7 +78,8 @@ async fn carry(
     let hash = listener.hash_source_ip.then(|| source_ip(&serving.ends)).flatten();
     let mut tried = Vec::new();
     let (connected, host, attempt) = loop {
-        let host = worker.with_rng(|rng| cluster.pick(rng, hash, &tried)).map_err(|fault| fault.cause)?;
+        let chosen = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, &tried));
+        let host = chosen.map_err(|fault| fault.cause)?;
         let attempt = Attempt::start(host.load(&worker.loads), Instant::now());
         let connected = host.connect(&cluster.counters, Purpose::Tcp).await;
         note(cluster, &host, &connected);

@@ -55,6 +55,8 @@ pub struct Client {
     pub addresses: Vec<Endpoint>,
     /// Who we are.
     pub node: Node,
+    /// Whether it answers DNS, and so needs the names of the mesh.
+    pub wants_names: bool,
     /// Where the last good resources are kept.
     pub cache: Option<Cache>,
     /// What is told to the control plane about traffic.
@@ -68,7 +70,7 @@ pub struct Client {
 impl Client {
     /// Serves what was saved, then follows the control plane until stopped. `demands` are virtual hosts that requests need.
     pub async fn run(self, mut demands: mpsc::Receiver<String>) {
-        let mut session = Session::default();
+        let mut session = Session::new(self.wants_names);
         match self.cache.as_ref().map(Cache::load) {
             Some(Ok(resources)) if !resources.is_empty() => {
                 session.restore(resources, Instant::now());

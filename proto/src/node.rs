@@ -1,9 +1,15 @@
 //! The contract of node metadata and resource names: how a proxy says what it needs, and what the control plane calls
 //! what it sends. Pure: plain values to and from protobuf `Struct`, no I/O.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 
 use crate::xds::google::protobuf::{ListValue, Struct, Value, value::Kind};
+
+/// Full name of the message by which a proxy asks for the names of the mesh, to answer DNS with.
+pub const HOST_NAMES: &str = "weft.extension.v1.HostNames";
+
+/// Longest path of a unix socket, bytes (`sun_path`, with its terminating zero).
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// What a proxy does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,11 +21,61 @@ pub enum Role {
     Gateway,
 }
 
-/// One declared upstream: a local port that leads to a service.
+/// Where something listens: an IP address and port, or a unix socket, written `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// IP and port.
+    Tcp(SocketAddr),
+    /// Absolute path of a unix socket.
+    Unix(String),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    /// Reads `127.0.0.1:9001`, `unix:/path` or `unix:///path`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path.starts_with('/') && path.len() > 1 && path.len() <= UNIX_PATH_BYTES_MAX {
+                true => Ok(Self::Unix(path.to_owned())),
+                false => Err(format!("{text:?} names no absolute path that a unix socket can have")),
+            };
+        }
+        text.parse().map(Self::Tcp).map_err(|_| format!("{text:?} is no address and port, nor unix:/path"))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl Address {
+    /// Its port; none of a unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// One declared upstream: a local port or unix socket that leads to a service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Upstream {
     /// Where the proxy listens.
-    pub bind: SocketAddr,
+    pub bind: Address,
     /// Service name, or any of its host names.
     pub service: String,
     /// Service port; 0 is the service's first port.
@@ -29,16 +85,33 @@ pub struct Upstream {
 /// One inbound port: what the mesh reaches the workload by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inbound {
-    /// Where the proxy listens.
-    pub bind: SocketAddr,
+    /// Where the proxy listens; none is what the capture of inbound traffic takes for the workload's port.
+    pub bind: Option<Address>,
     /// The service that the workload serves.
     pub service: String,
     /// The service's port; 0 is its first port.
     pub port: u16,
     /// Where the workload listens.
-    pub app: SocketAddr,
+    pub app: Address,
     /// What is spoken: `http`, `http2`, `grpc` or `tcp`; empty: as the service's port says, else TCP.
     pub protocol: String,
+    /// Name of the one of several workloads whose port it is; empty: the node's own.
+    pub workload: String,
+}
+
+/// One of several workloads that share a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalWorkload {
+    /// Name of the deployment or job, unique in the proxy.
+    pub name: String,
+    /// Its namespace; empty: the node's.
+    pub namespace: String,
+    /// Its version label.
+    pub version: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its service account; empty: `default`.
+    pub service_account: String,
 }
 
 /// What a proxy tells about itself in `Node.metadata`. The keys are those of the struct, upper case.
@@ -54,6 +127,8 @@ pub struct NodeMetadata {
     pub version: String,
     /// `LABELS`: the workload's labels; `Gateway.selector` matches them.
     pub labels: BTreeMap<String, String>,
+    /// `WORKLOADS`: the workloads of a proxy that several share, by name.
+    pub workloads: Vec<LocalWorkload>,
     /// `UPSTREAMS`: declared upstreams.
     pub upstreams: Vec<Upstream>,
     /// `INBOUND`: inbound ports.
@@ -63,6 +138,10 @@ pub struct NodeMetadata {
     /// `ON_DEMAND`: hosts of `OUTBOUND_HTTP` are asked for by name (VHDS), and endpoints may come with their cluster before
     /// they are asked for.
     pub on_demand: bool,
+    /// `OUTBOUND_CAPTURE`: where the proxy takes outbound TCP that a packet filter redirects to it.
+    pub outbound_capture: Option<SocketAddr>,
+    /// `INBOUND_CAPTURE`: where it takes inbound TCP of that kind.
+    pub inbound_capture: Option<SocketAddr>,
     /// `BIND`: address that gateway listeners bind; 0.0.0.0 when absent.
     pub gateway_bind: Option<std::net::IpAddr>,
     /// `PORTS`: gateway server port to the port really bound, where an unprivileged or test gateway needs another one.
@@ -120,7 +199,7 @@ impl NodeMetadata {
                 let at = format!("UPSTREAMS[{i}]");
                 let entry = entries(Some(value), &at)?.collect::<BTreeMap<_, _>>();
                 Ok(Upstream {
-                    bind: socket(&entry, "bind", &at)?,
+                    bind: address(&entry, "bind", &at)?,
                     service: text(entry.get(&"service".to_owned()).copied(), &format!("{at}.service"))?,
                     port: port(entry.get(&"port".to_owned()).copied(), &format!("{at}.port"))?,
                 })
@@ -134,11 +213,15 @@ impl NodeMetadata {
                 let entry = entries(Some(value), &at)?.collect::<BTreeMap<_, _>>();
                 let word = |key: &str| text(entry.get(&key.to_owned()).copied(), &format!("{at}.{key}"));
                 Ok(Inbound {
-                    bind: socket(&entry, "bind", &at)?,
+                    bind: entry
+                        .contains_key(&"bind".to_owned())
+                        .then(|| address(&entry, "bind", &at))
+                        .transpose()?,
                     service: word("service")?,
                     port: port(entry.get(&"port".to_owned()).copied(), &format!("{at}.port"))?,
-                    app: socket(&entry, "app", &at)?,
+                    app: address(&entry, "app", &at)?,
                     protocol: word("protocol")?,
+                    workload: word("workload")?,
                 })
             })
             .collect::<Result<_, NodeMetadataError>>()?;
@@ -153,10 +236,13 @@ impl NodeMetadata {
             workload: text(fields.get("WORKLOAD"), "WORKLOAD")?,
             version: text(fields.get("VERSION"), "VERSION")?,
             labels,
+            workloads: workloads(fields.get("WORKLOADS"))?,
             upstreams,
             inbound,
             outbound_http: optional(fields.get("OUTBOUND_HTTP"), "OUTBOUND_HTTP")?,
             on_demand: boolean(fields.get("ON_DEMAND"), "ON_DEMAND")?,
+            outbound_capture: optional(fields.get("OUTBOUND_CAPTURE"), "OUTBOUND_CAPTURE")?,
+            inbound_capture: optional(fields.get("INBOUND_CAPTURE"), "INBOUND_CAPTURE")?,
             gateway_bind: optional(fields.get("BIND"), "BIND")?,
             gateway_ports,
             extensions,
@@ -184,6 +270,9 @@ impl NodeMetadata {
             let ports = self.gateway_ports.iter().map(|(k, v)| (k.to_string(), number(*v)));
             fields.insert("PORTS", object(ports));
         }
+        if !self.workloads.is_empty() {
+            fields.insert("WORKLOADS", list(self.workloads.iter().map(workload)));
+        }
         if !self.upstreams.is_empty() {
             fields.insert(
                 "UPSTREAMS",
@@ -200,18 +289,27 @@ impl NodeMetadata {
             fields.insert(
                 "INBOUND",
                 list(self.inbound.iter().map(|inbound| {
-                    object([
-                        ("bind".to_owned(), string(&inbound.bind.to_string())),
+                    let bind =
+                        inbound.bind.as_ref().map(|bind| ("bind".to_owned(), string(&bind.to_string())));
+                    let rest = [
                         ("service".to_owned(), string(&inbound.service)),
                         ("port".to_owned(), number(inbound.port)),
                         ("app".to_owned(), string(&inbound.app.to_string())),
                         ("protocol".to_owned(), string(&inbound.protocol)),
-                    ])
+                        ("workload".to_owned(), string(&inbound.workload)),
+                    ];
+                    object(bind.into_iter().chain(rest))
                 })),
             );
         }
-        if let Some(address) = self.outbound_http {
-            fields.insert("OUTBOUND_HTTP", string(&address.to_string()));
+        for (key, address) in [
+            ("OUTBOUND_HTTP", self.outbound_http),
+            ("OUTBOUND_CAPTURE", self.outbound_capture),
+            ("INBOUND_CAPTURE", self.inbound_capture),
+        ] {
+            if let Some(address) = address {
+                fields.insert(key, string(&address.to_string()));
+            }
         }
         if self.on_demand {
             fields.insert("ON_DEMAND", Value { kind: Some(Kind::BoolValue(true)) });
@@ -224,6 +322,39 @@ impl NodeMetadata {
         }
         Struct { fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
     }
+}
+
+fn workloads(value: Option<&Value>) -> Result<Vec<LocalWorkload>, NodeMetadataError> {
+    let read = |(i, value): (usize, &Value)| {
+        let at = format!("WORKLOADS[{i}]");
+        let entry = entries(Some(value), &at)?.collect::<BTreeMap<_, _>>();
+        let word = |key: &str| text(entry.get(&key.to_owned()).copied(), &format!("{at}.{key}"));
+        let mut labels = BTreeMap::new();
+        let field = format!("{at}.labels");
+        for (key, value) in entries(entry.get(&"labels".to_owned()).copied(), &field)? {
+            labels.insert(key.clone(), text(Some(value), &format!("{field}.{key}"))?);
+        }
+        Ok(LocalWorkload {
+            name: word("name")?,
+            namespace: word("namespace")?,
+            version: word("version")?,
+            labels,
+            service_account: word("service_account")?,
+        })
+    };
+    items(value, "WORKLOADS")?.iter().enumerate().map(read).collect()
+}
+
+fn workload(workload: &LocalWorkload) -> Value {
+    let words = [
+        ("name", &workload.name),
+        ("namespace", &workload.namespace),
+        ("version", &workload.version),
+        ("service_account", &workload.service_account),
+    ];
+    let words = words.into_iter().map(|(key, word)| (key.to_owned(), string(word)));
+    let labels = object(workload.labels.iter().map(|(key, value)| (key.clone(), string(value))));
+    object(words.chain([("labels".to_owned(), labels)]))
 }
 
 /// Name of the cluster of a service port, in Istio's form: `outbound|80|v1|reviews.default.svc.cluster.local`.
@@ -277,10 +408,10 @@ fn optional<T: std::str::FromStr>(
     text.parse().map(Some).map_err(|_| error(field, format!("{text:?} is no address")))
 }
 
-fn socket(entry: &BTreeMap<&String, &Value>, key: &str, at: &str) -> Result<SocketAddr, NodeMetadataError> {
+fn address(entry: &BTreeMap<&String, &Value>, key: &str, at: &str) -> Result<Address, NodeMetadataError> {
     let field = format!("{at}.{key}");
     let text = text(entry.get(&key.to_owned()).copied(), &field)?;
-    text.parse().map_err(|_| error(&field, format!("{text:?} is no address and port")))
+    text.parse().map_err(|problem: String| error(&field, problem))
 }
 
 fn entries<'a>(
@@ -330,20 +461,32 @@ mod tests {
             workload: "web".into(),
             version: "v1".into(),
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            workloads: vec![LocalWorkload {
+                name: "web-v1".into(),
+                namespace: "shop".into(),
+                version: "v1".into(),
+                labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+                service_account: "web".into(),
+            }],
             upstreams: vec![Upstream {
                 bind: "127.0.0.1:9001".parse().unwrap(),
                 service: "api".into(),
                 port: 80,
             }],
-            inbound: vec![Inbound {
-                bind: "127.0.0.1:15006".parse().unwrap(),
-                service: "web".into(),
-                port: 80,
-                app: "127.0.0.1:8080".parse().unwrap(),
-                protocol: "http".into(),
-            }],
+            inbound: [Some("127.0.0.1:15006"), None]
+                .map(|bind| Inbound {
+                    bind: bind.map(|bind| bind.parse().unwrap()),
+                    service: "web".into(),
+                    port: 80,
+                    app: "unix:/run/web.sock".parse().unwrap(),
+                    protocol: "http".into(),
+                    workload: "web-v1".into(),
+                })
+                .to_vec(),
             outbound_http: Some("127.0.0.1:15080".parse().unwrap()),
             on_demand: true,
+            outbound_capture: Some("[::]:15001".parse().unwrap()),
+            inbound_capture: Some("[::]:15006".parse().unwrap()),
             gateway_bind: Some("127.0.0.1".parse().unwrap()),
             gateway_ports: BTreeMap::from([(80, 8080)]),
             extensions: vec!["weft.extension.v1.PeakEwma".into()],
@@ -369,6 +512,24 @@ mod tests {
                 .into(),
         };
         assert_eq!(NodeMetadata::from_struct(&bad).unwrap_err().field, "UPSTREAMS[0].bind");
+    }
+
+    #[test]
+    fn an_address_is_tcp_or_the_path_of_a_unix_socket() {
+        for (text, expected) in [
+            ("127.0.0.1:80", Some("127.0.0.1:80")),
+            ("[::1]:80", Some("[::1]:80")),
+            ("unix:/run/a", Some("unix:/run/a")),
+            ("unix:///run/a", Some("unix:/run/a")),
+            ("unix:run/a", None),
+            ("unix:/", None),
+            ("127.0.0.1", None),
+            ("", None),
+        ] {
+            let found = text.parse::<Address>().ok().map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        assert!(format!("unix:/{}", "a".repeat(107)).parse::<Address>().is_err());
     }
 
     #[test]

@@ -55,7 +55,7 @@ async fn main() {
     };
     let metadata = |doors: &BTreeMap<&'static str, SocketAddr>| {
         let upstream = |(name, bind): (&&'static str, &SocketAddr)| Upstream {
-            bind: *bind,
+            bind: (*bind).into(),
             service: (*name).to_owned(),
             port: 0,
         };

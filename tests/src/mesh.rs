@@ -2,7 +2,7 @@
 //! knows the program's flags and the shape of its settings.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
@@ -17,15 +17,22 @@ use weft_proto::{
         ApplyRequest, ApplyResponse, Manifest, ServicesRequest, StatusRequest, StatusResponse,
         admin_client::AdminClient,
     },
-    node::{NodeMetadata, Role},
+    node::{HOST_NAMES, NodeMetadata, Role},
 };
 
 use crate::{
     consul::Consul,
     envoy,
+    netns::Host,
     program::{Program, free_ports, weft},
     wait::{self, START, until},
 };
+
+/// The admin port of a proxy that has a host of its own.
+pub const HOST_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+
+/// Where a proxy answers DNS whose metadata asks for names.
+const DNS: &str = "127.0.0.1:15053";
 
 /// Time for a change to reach every proxy.
 pub const SYNC: Duration = Duration::from_secs(15);
@@ -203,6 +210,26 @@ impl Mesh {
         proxy
     }
 
+    /// Starts a `weft proxy` on a host, which leads it to the control plane.
+    pub fn weft_proxy_on(&self, host: &mut Host, name: &str, metadata: &NodeMetadata) -> Program {
+        host.relay(self.ads);
+        let file = self.dir.path().join(format!("{name}.yaml"));
+        let data = self.dir.path().join(name);
+        std::fs::write(&file, proxy_settings(name, metadata, true, [self.ads, HOST_ADMIN], &data))
+            .expect("the settings can be written");
+        let mut command = Command::new(weft());
+        command.args(["proxy", "--config"]).arg(file);
+        Program::start(name, self.dir.path(), &mut host.proxy(&command))
+    }
+
+    /// Starts an Envoy on a host, which leads it to the control plane.
+    pub fn envoy_on(&self, host: &mut Host, name: &str, metadata: &NodeMetadata) -> Program {
+        host.relay(self.ads);
+        let bootstrap = envoy::bootstrap(name, metadata, self.ads, HOST_ADMIN);
+        let command = envoy::command(name, self.dir.path(), &bootstrap);
+        Program::start(name, self.dir.path(), &mut host.proxy(&command))
+    }
+
     /// Starts an Envoy.
     pub async fn envoy(&self, name: &str, metadata: &NodeMetadata) -> Proxy {
         let [admin] = free_ports();
@@ -295,12 +322,18 @@ fn proxy_settings(
     let upstreams: Vec<_> = metadata
         .upstreams
         .iter()
-        .map(|u| json!({"bind": u.bind, "service": u.service, "port": u.port}))
+        .map(|u| json!({"bind": u.bind.to_string(), "service": u.service, "port": u.port}))
         .collect();
     let inbound: Vec<_> = metadata
         .inbound
         .iter()
-        .map(|i| json!({"bind": i.bind, "service": i.service, "port": i.port, "app": i.app, "protocol": i.protocol}))
+        .map(|i| {
+            let mut port =
+                json!({"service": i.service, "port": i.port, "protocol": i.protocol, "workload": i.workload});
+            port["app"] = i.app.to_string().into();
+            port["bind"] = json!(i.bind.as_ref().map(ToString::to_string));
+            port
+        })
         .collect();
     let settings = json!({
         "node": name,
@@ -320,6 +353,9 @@ fn proxy_settings(
         "outbound_http": metadata.outbound_http,
         "on_demand": on_demand,
         "locality": metadata.locality.join("/"),
+        "outbound_capture": metadata.outbound_capture,
+        "inbound_capture": metadata.inbound_capture,
+        "dns": metadata.extensions.iter().any(|name| name == HOST_NAMES).then_some(DNS),
         "admin": admin,
         "data_dir": data,
         "workers": 1,

@@ -91,19 +91,30 @@ impl Table {
         for service in self.registered.iter().filter(|service| service.protocol == "tcp") {
             let bind = free_port();
             doors.tcp.insert(service.name.clone(), bind);
-            metadata.upstreams.push(Upstream { bind, service: service.name.clone(), port: 9000 });
+            metadata.upstreams.push(Upstream {
+                bind: bind.into(),
+                service: service.name.clone(),
+                port: 9000,
+            });
         }
         for asked in self.doors() {
             match &asked {
                 Door::Upstream(service) => {
                     let (bind, service) = (door(doors, asked.clone()), service.clone());
-                    metadata.upstreams.push(Upstream { bind, service, port: 80 });
+                    metadata.upstreams.push(Upstream { bind: bind.into(), service, port: 80 });
                 }
                 Door::Inbound(service) => {
                     let (bind, service) = (door(doors, asked.clone()), service.clone());
                     let found = self.registered.iter().find(|known| known.name == service);
                     let app = found.expect("an inbound door is of a service of the table").endpoints[0].1;
-                    metadata.inbound.push(Inbound { bind, service, port: 80, app, protocol: String::new() });
+                    metadata.inbound.push(Inbound {
+                        bind: Some(bind.into()),
+                        service,
+                        port: 80,
+                        app: app.into(),
+                        protocol: String::new(),
+                        workload: String::new(),
+                    });
                 }
                 Door::Http | Door::Gateway(_) => {}
             }

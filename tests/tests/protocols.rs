@@ -83,7 +83,14 @@ impl Lines {
                 let endpoints = vec![("v1".to_owned(), bind)];
                 registered.push(Registered { name: name.clone(), protocol, endpoints });
                 let protocol = protocol.to_owned();
-                inbound.push(Inbound { bind, service: name, port: 0, app: backend.address, protocol });
+                inbound.push(Inbound {
+                    bind: Some(bind.into()),
+                    service: name,
+                    port: 0,
+                    app: backend.address.into(),
+                    protocol,
+                    workload: String::new(),
+                });
             }
             servers.push(NodeMetadata { inbound, ..metadata(&format!("server-{kind:?}")) });
         }
@@ -94,7 +101,7 @@ impl Lines {
         let mut chains = Vec::new();
         for (kind, server) in kinds.iter().zip(servers) {
             let [http, tcp] = free_ports();
-            let upstream = Upstream { bind: tcp, service: kind.service("bytes"), port: 9000 };
+            let upstream = Upstream { bind: tcp.into(), service: kind.service("bytes"), port: 9000 };
             let caller = NodeMetadata {
                 outbound_http: Some(http),
                 upstreams: vec![upstream],

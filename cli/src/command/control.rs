@@ -46,6 +46,9 @@ pub struct ControlArgs {
     /// Form of access logs: text or json [default: text]
     #[arg(long, value_name = "FORM")]
     access_log_encoding: Option<String>,
+    /// Captured outbound traffic that no service claims: ALLOW_ANY or REGISTRY_ONLY [default: ALLOW_ANY]
+    #[arg(long, value_name = "MODE")]
+    outbound_traffic_policy: Option<String>,
 }
 
 /// Runs the control plane until SIGTERM or Ctrl-C.
@@ -78,6 +81,7 @@ impl ControlArgs {
             data_dir: self.data_dir.clone(),
             mesh_domain: self.mesh_domain.clone(),
             hold_down: self.hold_down.clone(),
+            outbound_traffic_policy: self.outbound_traffic_policy.clone(),
             insecure_loopback: self.insecure_loopback.then_some(true),
             locality_lb_setting: self.locality_lb_setting.clone(),
             access_log_file: self.access_log_file.clone(),

@@ -42,15 +42,19 @@ pub struct ProxyArgs {
     /// Label of the workload, e.g. version=v1
     #[arg(long, value_name = "KEY=VALUE", value_parser = node::label)]
     label: Vec<(String, String)>,
-    /// Local port that leads to a service, e.g. 127.0.0.1:9001=api:80
+    /// Local port or socket that leads to a service, e.g. 127.0.0.1:9001=api:80 or unix:/run/api.sock=api
     #[arg(long, value_name = "ADDRESS=SERVICE[:PORT]", value_parser = node::upstream)]
     upstream: Vec<Upstream>,
-    /// Port that the mesh reaches the workload by, e.g. 127.0.0.1:15006=127.0.0.1:8080/http
-    #[arg(long, value_name = "ADDRESS=[SERVICE[:PORT]@]ADDRESS[/PROTOCOL]", value_parser = node::inbound)]
+    /// Port that the mesh reaches the workload by, e.g. 127.0.0.1:9002=127.0.0.1:8080/http; with --capture just
+    /// 127.0.0.1:8080/http
+    #[arg(long, value_name = "[ADDRESS=][SERVICE[:PORT]@]ADDRESS[/PROTOCOL]", value_parser = node::inbound)]
     inbound: Vec<Inbound>,
     /// Where HTTP is taken that is routed by its host
     #[arg(long, value_name = "ADDRESS")]
     outbound_http: Option<SocketAddr>,
+    /// Take what `weft intercept` redirects: TCP at 15001 and 15006, DNS at 15053
+    #[arg(long, conflicts_with = "gateway")]
+    capture: bool,
     /// Serve the Gateway documents that select this proxy's labels
     #[arg(long)]
     gateway: bool,
@@ -100,6 +104,7 @@ impl ProxyArgs {
             ("namespace", self.namespace),
             ("workload", self.workload.or_else(|| self.service.clone())),
             ("version", self.app_version),
+            ("capture", self.capture.then(|| "true".to_owned())),
             ("role", self.gateway.then(|| "gateway".to_owned())),
             ("locality", self.locality),
             ("workers", self.workers.map(|workers| workers.to_string())),
@@ -134,7 +139,7 @@ fn named(inbound: Vec<Inbound>, service: Option<&str>) -> Result<Vec<Inbound>, F
             port.service = service.map(str::to_owned).ok_or_else(|| {
                 unusable(format!(
                     "--inbound {}: it is not said which service it serves; add --service NAME",
-                    port.bind
+                    port.app
                 ))
             })?;
         }

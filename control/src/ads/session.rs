@@ -122,7 +122,7 @@ impl Session {
         let before = match kind {
             Kind::Listener => &mut self.asked.listeners,
             Kind::VirtualHost => &mut self.asked.hosts,
-            Kind::Cluster | Kind::Endpoints | Kind::Secret | Kind::Routes => return Ok(false),
+            Kind::Cluster | Kind::Endpoints | Kind::Secret | Kind::Routes | Kind::Names => return Ok(false),
         };
         if before == names {
             return Ok(false);
@@ -234,6 +234,7 @@ impl Session {
                 self.watch(Kind::Cluster).is_open()
                     && [Kind::Cluster, Kind::Endpoints].into_iter().all(|kind| self.watch(kind).is_sent())
             }
+            Kind::Names => Kind::ALL[..Kind::Names as usize].iter().all(|kind| self.watch(*kind).is_added()),
         }
     }
 
@@ -241,6 +242,7 @@ impl Session {
     fn may_remove(&self, kind: Kind) -> bool {
         match kind {
             Kind::Listener => false,
+            Kind::Names => self.may_add(kind),
             Kind::Routes => self.may_add(kind) && self.watch(Kind::Listener).is_added(),
             Kind::VirtualHost => self.may_add(kind) && self.watch(Kind::Routes).is_added(),
             Kind::Cluster | Kind::Endpoints | Kind::Secret => {

@@ -285,5 +285,6 @@ fn label(kind: Kind) -> &'static str {
         Kind::Listener => "listener",
         Kind::Routes => "routes",
         Kind::VirtualHost => "virtual_host",
+        Kind::Names => "names",
     }
 }

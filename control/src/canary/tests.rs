@@ -36,6 +36,7 @@ fn service(endpoints: &[(&str, u32)]) -> Arc<Service> {
         resolution: Resolution::Static,
         export_to: ExportTo::Everywhere,
         virtual_ip: None,
+        addresses: Vec::new(),
         endpoints: Arc::new(each.map(endpoint).collect()),
         sources: Vec::new(),
         conflicts: Vec::new(),

@@ -78,7 +78,7 @@ impl Inputs<'_> {
         let endpoints = Endpoints { cluster: name.clone(), localities };
         let (discovery, streamed) = match service.resolution {
             Resolution::Static => (Discovery::Eds, Some(endpoints)),
-            Resolution::Dns => (Discovery::Dns(endpoints), None),
+            Resolution::Dns | Resolution::Client => (Discovery::Dns(endpoints), None),
             Resolution::DnsFirst => (Discovery::DnsFirst(endpoints), None),
         };
         let upgraded = policy.http.upgrade == Some(true);
@@ -98,6 +98,7 @@ impl Inputs<'_> {
                 namespace: service.key.namespace.clone(),
             }),
             discovery,
+            source: None,
             balancer: policy.load_balancer.clone().unwrap_or(LoadBalancer::LeastRequest),
             locality_weighted: arrangement.weighted(),
             warmup: policy.warmup.clone(),
@@ -195,6 +196,7 @@ fn endpoints<'a>(
     service.endpoints.values().filter(selected).filter_map(compiled).collect()
 }
 
+/// A workload in Istio's form, `name;namespace;canonical-service;canonical-revision;cluster`.
 fn workload(service: &Service, endpoint: &model::Endpoint) -> Arc<str> {
     let label = |names: [&str; 2]| names.into_iter().find_map(|name| endpoint.labels.get(name)).map(|s| &**s);
     let canonical = label(["service.istio.io/canonical-name", "app"]).unwrap_or(&service.key.name);

@@ -18,7 +18,8 @@ pub(crate) fn services(
         EntryResolution::Static => Resolution::Static,
         // Who selects says where to go.
         EntryResolution::None if entry.selector.is_some() => Resolution::Static,
-        EntryResolution::Dns | EntryResolution::None => Resolution::Dns,
+        EntryResolution::Dns => Resolution::Dns,
+        EntryResolution::None => Resolution::Client,
         EntryResolution::DnsRoundRobin => Resolution::DnsFirst,
     };
     let service = |host: &Arc<str>| {
@@ -43,7 +44,8 @@ pub(crate) fn services(
             ports: entry.ports.iter().map(|port| port.port.clone()).collect(),
             resolution,
             export_to: entry.export_to.clone(),
-            virtual_ip: entry.addresses.iter().find_map(|address| address.text.parse().ok()),
+            virtual_ip: None,
+            addresses: entry.addresses.clone(),
             endpoints: Arc::new(endpoints.into_iter().map(|e| (e.id.clone(), Arc::new(e))).collect()),
             sources: vec![document.key()],
             conflicts: Vec::new(),

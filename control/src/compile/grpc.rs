@@ -145,7 +145,7 @@ pub(crate) fn shaped(mut made: Made) -> Option<Made> {
     }
     let inline = match &made.cluster.discovery {
         Discovery::Dns(inline) | Discovery::DnsFirst(inline) | Discovery::Static(inline) => inline,
-        Discovery::Eds => return None,
+        Discovery::Eds | Discovery::OriginalDestination => return None,
     };
     let all: Vec<&Endpoint> = inline.localities.iter().flat_map(|of| &of.endpoints).collect();
     let is_name = |endpoint: &&&Endpoint| endpoint.address.parse::<IpAddr>().is_err();

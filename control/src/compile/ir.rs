@@ -6,6 +6,7 @@ mod tls;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Cluster {
     /// The service it belongs to, for metrics; none for the workload's own ports.
     pub(crate) service: Option<ServiceName>,
     pub(crate) discovery: Discovery,
+    /// Address that connections come from; none lets the system choose.
+    pub(crate) source: Option<IpAddr>,
     pub(crate) balancer: LoadBalancer,
     /// Whether localities share load by their weights.
     pub(crate) locality_weighted: bool,
@@ -68,6 +71,8 @@ pub(crate) enum Discovery {
     DnsFirst(Endpoints),
     /// Fixed addresses.
     Static(Endpoints),
+    /// Where the client wanted to connect.
+    OriginalDestination,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +81,8 @@ pub(crate) enum HttpVersion {
     Http2,
     /// As the endpoint chooses by ALPN; only over TLS.
     Agreed,
+    /// As the client speaks.
+    Downstream,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -219,6 +226,29 @@ pub(crate) struct Redirect {
     pub(crate) scheme: Option<Arc<str>>,
     pub(crate) port: Option<u16>,
     pub(crate) code: u16,
+}
+
+impl Cluster {
+    /// One of the proxy's own, without anything that documents say.
+    pub(crate) fn own(name: Arc<str>, discovery: Discovery, http: Option<HttpVersion>) -> Self {
+        Self {
+            name,
+            service: None,
+            discovery,
+            source: None,
+            balancer: LoadBalancer::RoundRobin,
+            locality_weighted: false,
+            warmup: None,
+            outlier: None,
+            check: None,
+            health_percent_min: None,
+            retry_budget: None,
+            tls: None,
+            http,
+            tcp: Default::default(),
+            pool: Default::default(),
+        }
+    }
 }
 
 impl RouteConfig {

@@ -38,13 +38,13 @@ impl Perspective {
     /// the same.
     pub(crate) fn new(world: &World, lens: Lens, before: Option<&Self>) -> Self {
         let mut compiled = BTreeMap::new();
+        let mesh_wide = services::MeshWide { locality: &world.locality, log: world.logs.mesh_wide.as_ref() };
         for (key, service) in &world.services {
             let Some(common) = world.compiled.get(key) else { continue };
             let documents = services::documents(service, &lens.namespace, &world.rules, &world.checks);
             if !common.has_rules(&documents) {
                 let known = before.and_then(|before| before.compiled.get(key)).unwrap_or(common);
-                compiled
-                    .insert(key.clone(), services::compile(service, documents, &world.locality, Some(known)));
+                compiled.insert(key.clone(), services::compile(service, documents, mesh_wide, Some(known)));
             }
         }
         let known = before.map(|before| &before.ports);

@@ -6,14 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use prost::Message;
-use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream, cluster_name};
+use weft_proto::node::{
+    Address, HOST_NAMES, Inbound, LocalWorkload, NodeMetadata, Role, Upstream, cluster_name,
+};
 
 use super::{
-    encode, gateways, grpc,
+    capture, gateways, grpc,
     ir::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
-        RouteConfig, Serves, Tcp, VirtualHost, version,
+        RouteConfig, Serves, Tcp, VirtualHost,
     },
     l4::{self, Taken},
     routes::View,
@@ -24,17 +25,23 @@ use super::{
 };
 use crate::{
     documents::{
-        Document, HealthCheck, LoadBalancer, Located, MESH_GATEWAY, ServerClass, VirtualService,
-        WorkloadGroup, claims,
+        Document, HealthCheck, Located, MESH_GATEWAY, ServerClass, VirtualService, WorkloadGroup, claims,
     },
-    model::{Health, Locality, Port, Protocol, Service},
-    resource::{Asked, Kind, Resource, ResourceSet},
+    model::{Health, Locality, OutboundPolicy, Port, Protocol, Service},
+    resource::{Asked, Kind, ResourceSet},
 };
 
 /// Compiles the resources of a node that asks for some names.
 pub(crate) fn resources(sight: Sight<'_>, node: &NodeMetadata, asked: &Asked) -> ResourceSet {
     let viewer = Viewer::of(node, asked);
-    let mut scope = Scope { sight, node, viewer, set: ResourceSet::default(), clusters: BTreeSet::new() };
+    let mut scope = Scope {
+        sight,
+        node,
+        viewer,
+        set: ResourceSet::default(),
+        clusters: BTreeSet::new(),
+        captured: Vec::new(),
+    };
     node.upstreams.iter().for_each(|upstream| scope.upstream(upstream));
     node.inbound.iter().for_each(|inbound| scope.inbound(inbound));
     if node.role == Role::Gateway {
@@ -45,6 +52,16 @@ pub(crate) fn resources(sight: Sight<'_>, node: &NodeMetadata, asked: &Asked) ->
     }
     asked.hosts.iter().for_each(|name| scope.host_on_demand(name));
     asked.listeners.iter().for_each(|name| scope.grpc_listener(name));
+    if let Some(bind) = node.inbound_capture {
+        scope.inbound_capture(bind);
+    }
+    if let Some(bind) = node.outbound_capture {
+        let policy = scope.sight.world().outbound_policy;
+        scope.outbound_capture(bind, policy);
+    }
+    if node.extensions.iter().any(|name| name == HOST_NAMES) {
+        scope.names();
+    }
     scope.reachable_clusters();
     scope.set
 }
@@ -56,15 +73,14 @@ struct Scope<'a> {
     set: ResourceSet,
     /// Clusters that something names.
     clusters: BTreeSet<Arc<str>>,
+    /// Ports at which others reach the workload, with what is served there.
+    captured: Vec<(u16, Serves)>,
 }
 
 impl Scope<'_> {
     fn listener(&mut self, mut listener: Listener, documents: Vec<Arc<str>>) {
         listener.access_logs.extend(self.sight.world().logs.mesh_wide.clone());
-        let listener = &listener;
-        let message = encode::listener::listener(listener).encode_to_vec();
-        let name = listener.name.clone();
-        let resource = Resource::new(Kind::Listener, name, version(listener), message, documents.into());
+        let resource = services::listener_resource(&listener, documents.into());
         self.set.insert(Kind::Listener, Arc::new(resource));
     }
 
@@ -119,6 +135,13 @@ impl Scope<'_> {
         self.set.insert(Kind::VirtualHost, tables::host_resource(&host, documents));
     }
 
+    /// What the proxy answers DNS with.
+    fn names(&mut self) {
+        for names in self.sight.all_compiled().filter_map(|compiled| compiled.reached.names.as_ref()) {
+            self.set.insert(Kind::Names, names.clone());
+        }
+    }
+
     /// The service and port that a node names; port 0 is the first.
     fn port(&self, service: &str, port: u16) -> Option<(&Arc<Service>, &Port)> {
         let service = self.sight.service(service)?;
@@ -143,7 +166,7 @@ impl Scope<'_> {
             Serves::Tcp(Tcp::to(name, idle_timeout))
         };
         let name = format!("upstream|{}", upstream.bind).into();
-        let mut listener = Listener::plain(name, upstream.bind, Direction::Outbound, serves);
+        let mut listener = Listener::plain(name, upstream.bind.clone(), Direction::Outbound, serves);
         let documents = if http { Vec::new() } else { self.route_connections(&mut listener, &host, number) };
         self.listener(listener, documents);
     }
@@ -197,48 +220,106 @@ impl Scope<'_> {
         // Of several workloads behind one service port each has a cluster; the first has the name that people know.
         let mut name: Arc<str> = format!("inbound|{number}||{host}").into();
         if self.set.find(Kind::Cluster, &name).is_some() {
-            name = format!("inbound|{number}|{}|{host}", inbound.bind).into();
+            name =
+                format!("inbound|{number}|{}|{host}", inbound.bind.as_ref().unwrap_or(&inbound.app)).into();
         }
         let check = self.probe();
         let app = Endpoint {
-            address: inbound.app.ip().to_string().into(),
-            port: inbound.app.port(),
+            address: match &inbound.app {
+                Address::Tcp(app) => app.ip().to_string().into(),
+                Address::Unix(path) => path.as_str().into(),
+            },
+            port: inbound.app.port().unwrap_or(0),
             weight: 1,
             health: Health::Healthy,
             check_port: check.and_then(|check| check.port),
-            workload: "".into(),
+            workload: self.local_workload(&inbound.workload),
         };
         let alone =
             LocalityEndpoints { priority: 0, locality: Locality::default(), weight: 1, endpoints: vec![app] };
         let endpoints = Endpoints { cluster: name.clone(), localities: vec![alone] };
+        let service = known.map(|(service, _)| super::ir::ServiceName {
+            host: service.host.clone(),
+            name: service.key.name.clone(),
+            namespace: service.key.namespace.clone(),
+        });
         let cluster = Cluster {
-            name: name.clone(),
-            service: known.map(|(service, _)| super::ir::ServiceName {
-                host: service.host.clone(),
-                name: service.key.name.clone(),
-                namespace: service.key.namespace.clone(),
-            }),
-            discovery: Discovery::Static(endpoints),
-            balancer: LoadBalancer::RoundRobin,
-            locality_weighted: false,
-            warmup: None,
-            outlier: None,
+            service,
+            source: self.app_source(&inbound.app),
             check: check.cloned(),
             health_percent_min: check.map(|_| 0),
-            retry_budget: None,
-            tls: None,
-            http,
-            tcp: Default::default(),
-            pool: Default::default(),
+            ..Cluster::own(name.clone(), Discovery::Static(endpoints), http)
         };
         self.set.insert(Kind::Cluster, services::cluster_resource(&cluster, Arc::new([])));
         let serves = match http {
             None => Serves::Tcp(Tcp::to(name, None)),
             Some(_) => Serves::Inline(inbound_table(name)),
         };
-        let name = format!("inbound|{}", inbound.bind).into();
-        let listener = Listener::plain(name, inbound.bind, Direction::Inbound, serves);
-        self.listener(listener, Vec::new());
+        let reached = inbound.bind.as_ref().unwrap_or(&inbound.app);
+        self.captured.extend(reached.port().map(|port| (port, serves.clone())));
+        let Some(bind) = inbound.bind.clone() else { return };
+        let name = format!("inbound|{bind}").into();
+        self.listener(Listener::plain(name, bind, Direction::Inbound, serves), Vec::new());
+    }
+
+    /// One of several workloads of the node, in Istio's form; nothing for the node's own.
+    fn local_workload(&self, name: &str) -> Arc<str> {
+        let known = |workload: &&LocalWorkload| !name.is_empty() && workload.name == name;
+        let Some(workload) = self.node.workloads.iter().find(known) else { return "".into() };
+        let namespace =
+            if workload.namespace.is_empty() { &self.node.namespace } else { &workload.namespace };
+        let label = |names: [&str; 2]| names.into_iter().find_map(|name| workload.labels.get(name));
+        let canonical = label(["service.istio.io/canonical-name", "app"]).unwrap_or(&workload.name);
+        let revision = label(["service.istio.io/canonical-revision", "version"]);
+        let version = Some(&workload.version).filter(|version| !version.is_empty());
+        let revision = revision.or(version).map_or("latest", String::as_str);
+        format!("{name};{namespace};{canonical};{revision};").into()
+    }
+
+    /// Where connections to a workload come from: what goes to the host's own address would be captured again.
+    fn app_source(&self, app: &Address) -> Option<IpAddr> {
+        let own = matches!(app, Address::Tcp(app) if app.is_ipv4() && !app.ip().is_loopback());
+        (own && self.node.inbound_capture.is_some()).then_some(capture::PASSTHROUGH_SOURCE)
+    }
+
+    fn inbound_capture(&mut self, bind: SocketAddr) {
+        let ports = std::mem::take(&mut self.captured);
+        self.listener(capture::inbound(bind, ports), Vec::new());
+        self.own_clusters(&capture::inbound_clusters());
+    }
+
+    fn outbound_capture(&mut self, bind: SocketAddr, policy: OutboundPolicy) {
+        for compiled in self.sight.all_compiled() {
+            for (kind, resource) in compiled.seen_by(self.viewer).iter() {
+                self.set.insert(kind, resource.clone());
+            }
+            for listener in &compiled.reached.listeners {
+                // Of two services at one address the first by name has it.
+                if self.set.find(Kind::Listener, &listener.name).is_none() {
+                    self.set.insert(Kind::Listener, listener.clone());
+                }
+            }
+        }
+        if self.sight.is_narrow() {
+            // What documents lead to is imported with them.
+            self.clusters.extend(self.sight.clusters_of_tables().cloned());
+        }
+        let seen = self.sight.all_compiled();
+        let ports = capture::ports(seen.map(|compiled| (compiled.service(), compiled.tcp_idle_timeout)));
+        for (number, port) in ports {
+            if port.http {
+                self.set.insert(Kind::Routes, self.sight.by_port(number, policy));
+            }
+            self.listener(port.listener(number, policy), Vec::new());
+        }
+        self.listener(capture::outbound(bind, policy), Vec::new());
+        self.own_clusters(&capture::outbound_clusters());
+    }
+
+    fn own_clusters(&mut self, clusters: &[Cluster]) {
+        for cluster in clusters {
+            self.set.insert(Kind::Cluster, services::cluster_resource(cluster, Arc::new([])));
+        }
     }
 
     /// How the workload is checked: as the group of its name says.

@@ -15,15 +15,19 @@ use super::{
     encode, entries, grpc,
     ir::{self, version},
     locality::Vantage,
+    reached::Reached,
     rules::Rules,
     secrets,
 };
 use crate::{
+    access_log::AccessLog,
     documents::{
-        DestinationRule, Document, DocumentSet, DocumentSpec, LocalityLb, by_host::ByHost, hosts::Hosts,
+        DestinationRule, Document, DocumentSet, DocumentSpec, EntryResolution, LocalityLb, by_host::ByHost,
+        hosts::Hosts,
     },
     model::{ExportTo, Mesh, Resolution, Service, ServiceKey},
     resource::{Asked, Kind, Resource, ResourceSet},
+    virtual_ips::{Range, VirtualIps},
 };
 
 /// Services by key.
@@ -73,7 +77,10 @@ pub(crate) struct Compiled {
     /// Destination rules and the policy of checks.
     rules: Vec<Arc<Document>>,
     locality: Arc<LocalityLb>,
+    log: Option<AccessLog>,
     pub(crate) tcp_idle_timeout: Option<Duration>,
+    /// How clients that know nothing reach it.
+    pub(crate) reached: Reached,
     /// As a proxy sees them of which nothing is known.
     plain: Arc<Resources>,
     /// The labels of a proxy that count beside its locality; none where every proxy sees the same.
@@ -133,6 +140,11 @@ impl Resources {
 }
 
 impl Compiled {
+    /// The service.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Whether it was compiled from this very service.
     pub(crate) fn is_of(&self, service: &Arc<Service>) -> bool {
         Arc::ptr_eq(&self.service, service)
@@ -150,7 +162,8 @@ impl Compiled {
 
     /// The same for a newer version of the service.
     pub(crate) fn with(self: &Arc<Self>, service: &Arc<Service>) -> Arc<Self> {
-        compile(service, self.rules.clone(), &self.locality, Some(self))
+        let mesh_wide = MeshWide { locality: &self.locality, log: self.log.as_ref() };
+        compile(service, self.rules.clone(), mesh_wide, Some(self))
     }
 
     /// The names of its clusters and endpoints, which are the same for every proxy.
@@ -212,6 +225,9 @@ impl Compiled {
 
 /// Registered services and those of service entries. What is registered wins, and of two entries that count in one place the older one. What
 /// equals its predecessor stays the same allocation.
+///
+/// An entry without addresses of its own gets a virtual IP, which it keeps from world to world; after a restart older
+/// documents choose first, as they did. As in Istio, none where the client's own resolution is what counts.
 pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> Services {
     let mut services = mesh.services.clone();
     let mut entries = documents.service_entries().peekable();
@@ -220,7 +236,9 @@ pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> 
     }
     let registered = Hosts::of_mesh(mesh);
     let mut taken: BTreeMap<Arc<str>, Vec<(Arc<str>, ExportTo)>> = BTreeMap::new();
+    let mut found = Vec::new();
     for (document, entry) in entries {
+        let named = entry.addresses.is_empty() && entry.resolution != EntryResolution::None;
         for service in entries::services(document, entry, mesh, documents) {
             let (home, export) = (&service.key.namespace, &service.export_to);
             let known = registered.find(&service.host, home).is_some();
@@ -232,15 +250,24 @@ pub(crate) fn all(mesh: &Mesh, documents: &DocumentSet, previous: &Services) -> 
                 continue;
             }
             others.push((home.clone(), export.clone()));
-            let before = previous.get(&service.key).filter(|before| ***before == service).cloned();
-            let service = before.unwrap_or_else(|| Arc::new(service));
-            services.insert(service.key.clone(), service);
+            found.push((service, named));
         }
+    }
+    let kept = found.iter().filter(|(_, named)| *named).filter_map(|(service, _)| {
+        let before = previous.get(&service.key)?;
+        Some((service.key.clone(), before.virtual_ip?))
+    });
+    let mut ips = VirtualIps::restore(Range::Documents, kept);
+    for (mut service, named) in found {
+        service.virtual_ip = if named { ips.assign(&service.key) } else { None };
+        let before = previous.get(&service.key).filter(|before| ***before == service).cloned();
+        let service = before.unwrap_or_else(|| Arc::new(service));
+        services.insert(service.key.clone(), service);
     }
     services
 }
 
-/// Whether all that routes can depend on is as before: names, hosts and ports, but not endpoints.
+/// Whether all that routes can depend on is as before: names, hosts, ports and addresses, but not endpoints.
 pub(crate) fn same_shapes(now: &Services, before: &Services) -> bool {
     let same = |(a, b): (&Arc<Service>, &Arc<Service>)| {
         Arc::ptr_eq(a, b)
@@ -248,6 +275,8 @@ pub(crate) fn same_shapes(now: &Services, before: &Services) -> bool {
                 && a.host == b.host
                 && a.hosts == b.hosts
                 && a.ports == b.ports
+                && a.virtual_ip == b.virtual_ip
+                && a.addresses == b.addresses
                 && a.export_to == b.export_to)
     };
     now.len() == before.len() && now.values().zip(before.values()).all(same)
@@ -282,11 +311,19 @@ pub(crate) fn destination_rules(documents: &[Arc<Document>]) -> impl Iterator<It
     })
 }
 
+/// What holds for every service of the mesh where no document says.
+#[derive(Clone, Copy)]
+pub(crate) struct MeshWide<'a> {
+    pub(crate) locality: &'a Arc<LocalityLb>,
+    /// What is written of requests and connections.
+    pub(crate) log: Option<&'a AccessLog>,
+}
+
 /// Compiles a service; what equals its predecessor stays the same allocation, the whole where nothing changed.
 pub(crate) fn compile(
     service: &Arc<Service>,
     rules: Vec<Arc<Document>>,
-    locality: &Arc<LocalityLb>,
+    mesh_wide: MeshWide<'_>,
     previous: Option<&Arc<Compiled>>,
 ) -> Arc<Compiled> {
     if let Some(previous) = previous
@@ -296,10 +333,13 @@ pub(crate) fn compile(
         return previous.clone();
     }
     let tcp_idle_timeout = destination_rules(&rules).find_map(|rule| rule.policy.tcp.idle_timeout);
+    let reached_before = previous.map(|previous| &previous.reached);
     let mut compiled = Compiled {
         service: service.clone(),
-        locality: locality.clone(),
+        locality: mesh_wide.locality.clone(),
+        log: mesh_wide.log.cloned(),
         tcp_idle_timeout,
+        reached: Reached::new(service, tcp_idle_timeout, mesh_wide.log, reached_before),
         rules,
         plain: Arc::default(),
         looks_at: None,
@@ -346,4 +386,10 @@ pub(crate) fn exchange(set: &mut Arc<ResourceSet>, viewer: Viewer<'_>, now: &Com
 pub(crate) fn cluster_resource(cluster: &ir::Cluster, documents: Arc<[Arc<str>]>) -> Arc<Resource> {
     let message = encode::cluster::cluster(cluster).encode_to_vec();
     Arc::new(Resource::new(Kind::Cluster, cluster.name.clone(), version(cluster), message, documents))
+}
+
+/// An encoded listener.
+pub(crate) fn listener_resource(listener: &ir::Listener, documents: Arc<[Arc<str>]>) -> Resource {
+    let message = encode::listener::listener(listener).encode_to_vec();
+    Resource::new(Kind::Listener, listener.name.clone(), version(listener), message, documents)
 }

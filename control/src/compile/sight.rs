@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    World,
+    World, capture,
     ir::{self, RouteConfig, VirtualHost},
     lens::Lens,
     perspective::Perspective,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     documents::hosts::Hosts,
-    model::{Port, Service, ServiceKey},
+    model::{OutboundPolicy, Port, Service, ServiceKey},
     resource::Resource,
 };
 
@@ -112,7 +112,29 @@ impl<'a> Sight<'a> {
         }
     }
 
+    /// The table that routes captured HTTP at one port by host. What no host claims goes where it was going, or nowhere.
+    pub(crate) fn by_port(&self, port: u16, policy: OutboundPolicy) -> Arc<Resource> {
+        let make = || {
+            let (mut table, documents) = self.by_hosts(Some(port));
+            let claimed = table.hosts.iter().any(|host| host.domains.iter().any(|domain| **domain == *"*"));
+            if !claimed {
+                table.hosts.push(tables::unclaimed(policy));
+            }
+            tables::table_resource(&table, documents)
+        };
+        match &self.perspective {
+            Some(_) => make(),
+            None => self.world.tables.by_port((self.namespace().into(), port, policy), make),
+        }
+    }
+
     fn compile_by_host(&self) -> Arc<Resource> {
+        let (table, documents) = self.by_hosts(None);
+        tables::table_resource(&table, documents)
+    }
+
+    /// A table of all hosts, or of those that have one port; and the documents that shaped it.
+    fn by_hosts(&self, only: Option<u16>) -> (RouteConfig, Vec<Arc<str>>) {
         let hosts = &self.world.hosts;
         let namespace = self.namespace();
         let mut taken = BTreeSet::new();
@@ -121,14 +143,19 @@ impl<'a> Sight<'a> {
         for service in self.world.services.values() {
             let mine = |host: &&Arc<str>| hosts.find(host, namespace) == Some(&service.key);
             let mut first = true;
-            for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
+            let wanted =
+                |port: &&Port| port.protocol.is_http() && only.is_none_or(|only| port.number == only);
+            // Only at a port that is captured can an address be what the client calls.
+            let ips = only.map(|_| service.ips()).unwrap_or_default();
+            let ips: Vec<Arc<str>> = ips.iter().map(|ip| Arc::from(ip.to_string())).collect();
+            for port in service.ports.iter().filter(wanted) {
                 let Some(table) = self.table(&service.key, port.number) else { continue };
                 let bare = std::mem::take(&mut first);
                 if !self.imports(service, port) {
                     continue;
                 }
                 let mut domains = Vec::new();
-                for host in service.hosts.iter().filter(mine) {
+                for host in service.hosts.iter().filter(mine).chain(&ips) {
                     let bare = bare.then(|| host.clone());
                     let with_port = Arc::<str>::from(format!("{host}:{}", port.number));
                     domains.extend(bare.into_iter().chain([with_port]).filter(|d| taken.insert(d.clone())));
@@ -150,12 +177,8 @@ impl<'a> Sight<'a> {
                 documents.insert(other.document.clone());
             }
         }
-        let table = RouteConfig {
-            name: OUTBOUND_HTTP.into(),
-            hosts: virtual_hosts,
-            on_demand: false,
-            ignore_port: false,
-        };
-        tables::table_resource(&table, documents.into_iter().collect())
+        let name = only.map_or_else(|| OUTBOUND_HTTP.into(), capture::table_name);
+        let table = RouteConfig { name, hosts: virtual_hosts, on_demand: false, ignore_port: false };
+        (table, documents.into_iter().collect())
     }
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use weft_proto::node::cluster_name;
 
 use super::{
-    encode,
+    capture, encode,
     ir::{Action, Forward, Match, Redirect, Route, RouteConfig, VirtualHost, version},
     lens::Lens,
     routes::{self, View},
@@ -26,7 +26,7 @@ use crate::{
         claims::{self, Claim, Rule},
         hosts::Hosts,
     },
-    model::{Port, Service, ServiceKey},
+    model::{OutboundPolicy, Port, Service, ServiceKey},
     resource::{Kind, Resource},
 };
 
@@ -35,6 +35,8 @@ pub const OUTBOUND_HTTP: &str = "outbound-http";
 
 /// Namespaces whose table is kept; more are compiled again when asked for.
 const NAMESPACES_MAX: usize = 1024;
+/// Tables by port that are kept, of all namespaces.
+const PORT_TABLES_MAX: usize = 16 * NAMESPACES_MAX;
 
 /// The tables of one moment.
 #[derive(Debug, Default)]
@@ -43,12 +45,15 @@ pub(crate) struct Tables {
     /// Hosts of virtual services that are no service.
     pub(super) others: Arc<[OtherHost]>,
     by_host: Mutex<BTreeMap<Arc<str>, Arc<Resource>>>,
+    by_port: Mutex<BTreeMap<PortKey, Arc<Resource>>>,
     /// How many were compiled, not taken over.
     pub(crate) recompiled: usize,
 }
 
 /// Tables by service and port.
 pub(crate) type Ports = BTreeMap<(ServiceKey, u16), Arc<PortTable>>;
+/// What a table by port depends on besides services and documents: namespace, port and policy.
+pub(crate) type PortKey = (Arc<str>, u16, OutboundPolicy);
 
 /// The table of one port.
 #[derive(Debug)]
@@ -151,7 +156,7 @@ impl Tables {
         }
         let others = source.others(&rules);
         let recompiled = recompiled + others.len();
-        Self { ports, others, by_host: Mutex::default(), recompiled }
+        Self { ports, others, recompiled, ..Self::default() }
     }
 
     /// What a lens sees otherwise than these tables have it: the tables of ports that differ, and all other hosts. What
@@ -200,6 +205,36 @@ impl Tables {
         }
         table
     }
+
+    /// The same of one port, for captured traffic.
+    pub(crate) fn by_port(&self, key: PortKey, make: impl FnOnce() -> Arc<Resource>) -> Arc<Resource> {
+        let mut tables = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = tables.get(&key) {
+            return found.clone();
+        }
+        let table = make();
+        if tables.len() < PORT_TABLES_MAX {
+            tables.insert(key, table.clone());
+        }
+        table
+    }
+}
+
+/// What becomes of requests to hosts that no service claims; the names are Istio's.
+pub(crate) fn unclaimed(policy: OutboundPolicy) -> VirtualHost {
+    let (name, route) = match policy {
+        OutboundPolicy::AllowAny => {
+            let mut route = default_route(&capture::PASSTHROUGH.into());
+            route.action = Action::Forward(Forward::plain(capture::PASSTHROUGH.into(), None));
+            ("allow_any", route)
+        }
+        OutboundPolicy::RegistryOnly => {
+            let mut route = default_route(&capture::BLACK_HOLE.into());
+            route.action = Action::Direct { status: 502, body: Arc::from([]) };
+            ("block_all", route)
+        }
+    };
+    VirtualHost { name: name.into(), domains: vec!["*".into()], routes: Arc::new([route]) }
 }
 
 impl PortTable {

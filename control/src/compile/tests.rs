@@ -53,6 +53,7 @@ fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Serv
         resolution: Resolution::Static,
         export_to: ExportTo::Everywhere,
         virtual_ip: None,
+        addresses: Vec::new(),
         sources: vec!["test".into()],
         conflicts: Vec::new(),
     })
@@ -126,4 +127,60 @@ fn equal_inputs_have_equal_versions_in_every_process() {
         Kind::ALL.iter().flat_map(|kind| set.of(*kind)).map(|r| (r.name.clone(), r.version)).collect()
     };
     assert_eq!(versions(&build()), versions(&build()));
+}
+
+fn entry(host: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {host}}}\nspec:\n  \
+         hosts: [{host}]\n  ports: [{{number: 443, name: tls}}]\n  resolution: DNS\n"
+    )
+}
+
+#[test]
+fn a_host_of_a_document_keeps_its_virtual_ip_whatever_comes_beside_it() {
+    let mut compiler = Compiler::default();
+    let hosts: Vec<String> = (0..300).map(|i| format!("h{i}.example.com")).collect();
+    let of = |world: &World, host: &str| {
+        let key = world.hosts.find(host, "default").unwrap();
+        world.services[key].virtual_ip.unwrap()
+    };
+    let last = hosts.last().unwrap();
+    let alone = compiler.update(mesh(&[]), documents(&entry(last)));
+    let all: String = hosts.iter().map(|host| entry(host)).collect();
+    let many = compiler.update(mesh(&[]), documents(&all));
+    assert_eq!(of(&alone, last), of(&many, last));
+    let ips: std::collections::BTreeSet<_> = hosts.iter().map(|host| of(&many, host)).collect();
+    assert_eq!(ips.len(), hosts.len(), "no two hosts share one");
+}
+
+#[test]
+fn an_endpoint_that_comes_changes_nothing_of_how_a_captured_service_is_reached() {
+    let node = NodeMetadata {
+        outbound_capture: Some("0.0.0.0:15001".parse().unwrap()),
+        extensions: vec![weft_proto::node::HOST_NAMES.to_owned()],
+        ..sidecar()
+    };
+    let with = |versions: &[&str]| {
+        let services = [
+            service("db", &[(5432, Protocol::Tcp)], versions),
+            service("web", &[(80, Protocol::Http)], &["v1"]),
+        ];
+        let ip = |(i, service): (usize, Arc<Service>)| {
+            Arc::new(Service { virtual_ip: Some([240, 240, 0, i as u8 + 1].into()), ..(*service).clone() })
+        };
+        mesh(&services.into_iter().enumerate().map(ip).collect::<Vec<_>>())
+    };
+    let mut compiler = Compiler::default();
+    let before = compiler.update(with(&["v1"]), documents("")).resources(&node);
+    let after = compiler.update(with(&["v1", "v2"]), documents("")).resources(&node);
+    for kind in [Kind::Cluster, Kind::Listener, Kind::Routes, Kind::Names] {
+        assert!(before.shares(kind, &after), "{kind:?}");
+    }
+    assert!(!before.shares(Kind::Endpoints, &after));
+    assert!(before.find(Kind::Listener, "240.240.0.1_5432").is_some());
+    assert_eq!(before.of(Kind::Names).count(), 2);
+    assert_eq!(
+        compiler.update(with(&["v1"]), documents("")).resources(&sidecar()).of(Kind::Names).count(),
+        0
+    );
 }

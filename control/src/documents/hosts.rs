@@ -143,6 +143,7 @@ mod tests {
             resolution: Resolution::Static,
             export_to: ExportTo::Everywhere,
             virtual_ip: None,
+            addresses: Vec::new(),
             endpoints: Arc::new(BTreeMap::new()),
             sources: Vec::new(),
             conflicts: Vec::new(),

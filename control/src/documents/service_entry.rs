@@ -1,6 +1,8 @@
 //! `ServiceEntry`: services that no platform registers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
 
 use super::{
     export,
@@ -15,8 +17,8 @@ use crate::model::{ExportTo, Port, Protocol};
 pub struct ServiceEntry {
     /// Host names.
     pub hosts: Vec<Located>,
-    /// Virtual addresses of the hosts, for capture.
-    pub addresses: Vec<Located>,
+    /// Addresses and ranges that clients connect to when they mean the hosts; none gives each host an address.
+    pub addresses: Vec<IpNet>,
     /// Ports, with the number that endpoints use where it differs.
     pub ports: Vec<EntryPort>,
     /// How endpoints are found.
@@ -91,8 +93,7 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
         None => Vec::new(),
     };
     values::no_duplicates(&hosts, "host", report);
-    let addresses: Vec<_> =
-        object.list("addresses", report).iter().filter_map(|at| at.located(report)).collect();
+    let addresses = object.list("addresses", report).iter().filter_map(|at| network(at, report)).collect();
     let items = object.required("ports", report).map(|at| at.list(report)).unwrap_or_default();
     let mut ports: Vec<EntryPort> = Vec::new();
     for at in &items {
@@ -155,6 +156,19 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
     object.finish(report);
     let internal = internal.unwrap_or_default();
     Some(ServiceEntry { hosts, addresses, ports, resolution, internal, endpoints, selector, export_to })
+}
+
+/// An address or a range; what of it is beyond its length does not count.
+fn network(at: &At<'_>, report: &mut Report) -> Option<IpNet> {
+    let text = at.text(report)?;
+    let found = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+    match found {
+        Ok(network) => Some(network.trunc()),
+        Err(_) => {
+            at.fail(report, format!("{text:?} is no address"), "an IP address or a range such as 10.0.0.0/8");
+            None
+        }
+    }
 }
 
 fn entry_host(at: &At<'_>, report: &mut Report) -> Option<Located> {

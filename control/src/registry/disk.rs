@@ -17,10 +17,12 @@ use weft_proto::registry::v1 as wire;
 
 use super::{
     fact::{self, DocumentFact, DocumentText, Object, Speaker},
-    merge::VirtualIps,
     source::Source,
 };
-use crate::model::ServiceKey;
+use crate::{
+    model::ServiceKey,
+    virtual_ips::{Range, VirtualIps},
+};
 
 /// First bytes of the file: name and format.
 const MAGIC: &[u8; 8] = b"WEFTREG1";
@@ -141,7 +143,7 @@ fn restore(saved: Saved) -> Loaded {
         .virtual_ips
         .into_iter()
         .map(|saved| (ServiceKey::new(&saved.namespace, &saved.name), Ipv4Addr::from(saved.ip)));
-    Loaded { sources, virtual_ips: VirtualIps::restore(ips) }
+    Loaded { sources, virtual_ips: VirtualIps::restore(Range::Registered, ips) }
 }
 
 /// A document with what is known of it; files of older versions do not have that.

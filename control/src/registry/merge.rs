@@ -2,69 +2,18 @@
 //! disagree, the first source by name wins and the disagreement is told, never guessed away.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    net::Ipv4Addr,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::{fact::ServiceFact, source::Facts};
-use crate::model::{Endpoint, ExportTo, Mesh, Port, Resolution, Service, ServiceKey};
+use crate::{
+    model::{Endpoint, ExportTo, Mesh, Port, Resolution, Service, ServiceKey},
+    virtual_ips::VirtualIps,
+};
 
-/// Addresses for services: 240.240.0.0/16, which no network routes.
-const VIRTUAL_NET: u32 = u32::from_be_bytes([240, 240, 0, 0]);
-/// Usable host numbers: all but the first and the last.
-const VIRTUAL_HOSTS: u32 = 0xfffe;
 /// Conflicts told of one service.
 const CONFLICTS_MAX: usize = 32;
-
-/// Which virtual IP belongs to whom.
-#[derive(Clone, Debug, Default)]
-pub struct VirtualIps {
-    by_key: BTreeMap<ServiceKey, Ipv4Addr>,
-    taken: HashSet<Ipv4Addr>,
-}
-
-impl VirtualIps {
-    /// From what was assigned before; what repeats or lies outside the range is passed over.
-    pub fn restore(assigned: impl IntoIterator<Item = (ServiceKey, Ipv4Addr)>) -> Self {
-        let mut ips = Self::default();
-        for (key, ip) in assigned {
-            let ours = u32::from(ip) & 0xffff_0000 == VIRTUAL_NET;
-            if ours && !ips.by_key.contains_key(&key) && ips.taken.insert(ip) {
-                ips.by_key.insert(key, ip);
-            }
-        }
-        ips
-    }
-
-    /// Every assignment, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&ServiceKey, Ipv4Addr)> {
-        self.by_key.iter().map(|(key, ip)| (key, *ip))
-    }
-
-    /// The address of a service: the one it has, else the one its name hashes to, else the next free one.
-    fn assign(&mut self, key: &ServiceKey) -> Option<Ipv4Addr> {
-        if let Some(ip) = self.by_key.get(key) {
-            return Some(*ip);
-        }
-        let digest = Sha256::digest(key.to_string());
-        let start = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) % VIRTUAL_HOSTS;
-        let mut candidates =
-            (0..VIRTUAL_HOSTS).map(|step| Ipv4Addr::from(VIRTUAL_NET + 1 + (start + step) % VIRTUAL_HOSTS));
-        let ip = candidates.find(|ip| !self.taken.contains(ip))?;
-        self.taken.insert(ip);
-        self.by_key.insert(key.clone(), ip);
-        Some(ip)
-    }
-
-    fn release(&mut self, key: &ServiceKey) {
-        if let Some(ip) = self.by_key.remove(key) {
-            self.taken.remove(&ip);
-        }
-    }
-}
 
 /// Merges the services named by `changed` again; all else is shared with `before`. `sources` are sorted by name.
 pub fn merge(
@@ -135,6 +84,7 @@ fn merge_service(
         resolution,
         export_to: ExportTo::Everywhere,
         virtual_ip: virtual_ips.assign(key),
+        addresses: Vec::new(),
         endpoints,
         sources: speakers.iter().map(|(name, _)| Arc::clone(name)).collect(),
         conflicts,

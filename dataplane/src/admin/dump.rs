@@ -32,7 +32,9 @@ pub(super) fn clusters(shared: &Shared) -> Value {
         let answers = shared.answers.borrow();
         let set = match &of.discovery {
             Discovery::Dns { endpoints, .. } => dns::endpoints(&spec, &answers, of).or(Some(endpoints)),
-            Discovery::Eds(_) | Discovery::Static(_) => dns::endpoints(&spec, &answers, of),
+            Discovery::Eds(_) | Discovery::Static(_) | Discovery::OriginalDestination => {
+                dns::endpoints(&spec, &answers, of)
+            }
         };
         let counters = shared.counters(&of.name);
         let watched = |set: &Arc<EndpointSet>| endpoints(set, Some(&counters.vitals));
@@ -56,6 +58,9 @@ fn listener(of: &Listener) -> Value {
         "address": address,
         "direction": format!("{:?}", of.direction).to_lowercase(),
         "inspection": format!("{:?}", of.inspection),
+        "original_destination": of.original_destination,
+        "hands_over": of.hands_over,
+        "has_socket": of.has_socket,
         "chains": chains,
     })
 }
@@ -101,6 +106,7 @@ fn weighted(clusters: &[WeightedCluster]) -> Value {
 
 fn cluster(of: &Cluster) -> Value {
     let discovery = match &of.discovery {
+        Discovery::OriginalDestination => json!("original destination"),
         Discovery::Eds(name) => json!({ "eds": &**name }),
         Discovery::Static(set) => json!({ "static": endpoints(set, None) }),
         Discovery::Dns { endpoints: set, refresh, .. } => {

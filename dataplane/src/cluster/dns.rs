@@ -50,6 +50,7 @@ pub fn endpoints<'a>(
     match &cluster.discovery {
         Discovery::Eds(name) => spec.endpoints.get(name),
         Discovery::Static(set) => Some(set),
+        Discovery::OriginalDestination => None,
         Discovery::Dns { .. } => answers.get(&cluster.name).map(|answer| &answer.set),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -12,7 +13,7 @@ use http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     sync::{Notify, Semaphore},
     time::Instant,
 };
@@ -353,7 +354,10 @@ impl Host {
         let opening = async {
             let stream = match &self.spec.address {
                 EndpointAddress::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
+                    let stream = match self.cluster.source {
+                        None => TcpStream::connect(address).await?,
+                        Some(source) => connect_from(source, *address).await?,
+                    };
                     stream.set_nodelay(true)?;
                     if let Some(keepalive) = &self.cluster.keepalive {
                         keepalive::set(&stream, keepalive)?;
@@ -482,6 +486,13 @@ fn keep(pool: &Pool, connection: Connection) {
         idle.push(Idle { connection, since: Instant::now() });
         pool.freed.notify_one();
     }
+}
+
+/// Connects from one address of ours.
+async fn connect_from(source: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(to).await
 }
 
 /// Whether a connection has had its time. Reads the clock only where there is a limit.

@@ -154,7 +154,7 @@ mod tests {
 
     fn ends() -> Ends {
         let at = |ip: [u8; 4], port| Some((ip, port).into());
-        Ends { remote: at([1, 2, 3, 4], 5), local: at([127, 0, 0, 1], 80) }
+        Ends { remote: at([1, 2, 3, 4], 5), local: at([127, 0, 0, 1], 80), original: None }
     }
 
     fn hash_of(policies: &[HashPolicy], uri: &str, headers: &[(&str, &str)]) -> Hashed {

@@ -353,7 +353,9 @@ fn parties(own: &Workload, inbound: bool, target: &Target) -> String {
         Target::Cluster(cluster) => (&cluster.spec.destination, &nobody),
         Target::Host(host) => (&host.cluster.destination, &host.spec.workload),
     };
-    let (source, destination) = if inbound { (&nobody, own) } else { (own, endpoint) };
+    // Of several workloads behind one proxy the endpoint says which.
+    let local = if *endpoint == nobody { own } else { endpoint };
+    let (source, destination) = if inbound { (&nobody, local) } else { (own, endpoint) };
     let mut out = String::with_capacity(768);
     label(&mut out, "reporter", if inbound { "destination" } else { "source" });
     for (side, workload) in [("source", source), ("destination", destination)] {

@@ -1,6 +1,12 @@
 //! Clusters: upstream services, how their endpoints are found, picked and watched.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Check, EndpointCheck, Outlier, UpstreamTls};
 
@@ -34,6 +40,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Probes of connections on which nothing moves; none is not at all.
     pub keepalive: Option<Keepalive>,
+    /// Address that connections come from (`upstream_bind_config.source_address`); none lets the system choose.
+    pub source: Option<IpAddr>,
     /// Limits.
     pub limits: ClusterLimits,
     /// Close a pooled connection that idles this long.
@@ -89,6 +97,8 @@ pub enum Discovery {
         /// Whether only the first address of a name is used (`LOGICAL_DNS`).
         first: bool,
     },
+    /// Its one endpoint is where the client wanted to connect (`ORIGINAL_DST`).
+    OriginalDestination,
 }
 
 /// When the host names of a cluster are resolved again.

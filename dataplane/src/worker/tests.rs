@@ -72,6 +72,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         protocol,
         connect_timeout: Duration::from_secs(1),
         keepalive: None,
+        source: None,
         limits: ClusterLimits {
             connections_max: 100,
             pending_max: 100,
@@ -153,6 +154,8 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
         direction: Direction::Outbound,
         inspection: Inspection::default(),
         original_destination: false,
+        hands_over: false,
+        has_socket: true,
         chains: chains(ListenerProtocol::Http(HttpListener {
             stat_prefix: "l".into(),
             routes: RouteSource::Named("t".into()),

@@ -15,6 +15,7 @@ mod hash;
 mod headers;
 mod listener;
 mod matching;
+mod names;
 mod outlier;
 mod retry;
 mod route;
@@ -28,7 +29,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use prost::Message;
 use weft_proto::xds::google::protobuf::{Any, Duration as ProtoDuration};
 
-use crate::spec::{Cluster, EndpointSet, Listener, RouteConfig, Secret, VirtualHost};
+use crate::spec::{Cluster, EndpointSet, Listener, MeshHost, RouteConfig, Secret, VirtualHost};
 
 /// Types that are subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,12 +46,21 @@ pub enum Kind {
     Routes,
     /// VHDS: virtual hosts of tables that are on demand.
     VirtualHost,
+    /// `weft.extension.v1.HostNames`, of a proxy that answers DNS.
+    Names,
 }
 
 impl Kind {
     /// Every kind, in the order in which they make before break.
-    pub const ALL: [Self; 6] =
-        [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Routes, Self::VirtualHost];
+    pub const ALL: [Self; 7] = [
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Secret,
+        Self::Listener,
+        Self::Routes,
+        Self::VirtualHost,
+        Self::Names,
+    ];
 
     /// `Any.type_url` of its resources.
     pub fn type_url(self) -> &'static str {
@@ -61,6 +71,7 @@ impl Kind {
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+            Self::Names => "type.googleapis.com/weft.extension.v1.HostNames",
         }
     }
 
@@ -78,6 +89,7 @@ impl Kind {
             Self::Listener => "listener",
             Self::Routes => "routes",
             Self::VirtualHost => "virtual host",
+            Self::Names => "names",
         }
     }
 }
@@ -97,6 +109,8 @@ pub enum Resource {
     Routes(Arc<RouteConfig>),
     /// From VHDS; its name begins with that of its table.
     VirtualHost(Arc<VirtualHost>),
+    /// Names of a host.
+    Names(Arc<MeshHost>),
 }
 
 impl Resource {
@@ -108,6 +122,7 @@ impl Resource {
             Self::Listener(listener) => &listener.name,
             Self::Routes(routes) => &routes.name,
             Self::VirtualHost(host) => &host.name,
+            Self::Names(host) => &host.host,
         }
     }
 }
@@ -161,6 +176,7 @@ pub fn decode(kind: Kind, any: &Any) -> Result<Resource, Refusal> {
         Kind::Listener => Resource::Listener(Arc::new(listener::listener(parse(bytes)?)?)),
         Kind::Routes => Resource::Routes(Arc::new(route::route_config(parse(bytes)?)?)),
         Kind::VirtualHost => Resource::VirtualHost(Arc::new(route::host_on_demand(parse(bytes)?)?)),
+        Kind::Names => Resource::Names(Arc::new(names::host_names(parse(bytes)?)?)),
     })
 }
 

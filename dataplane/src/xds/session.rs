@@ -23,12 +23,14 @@ use super::{
     tables::Tables,
 };
 use crate::{
-    spec::{Cluster, Discovery, HttpListener, Listener, ListenerProtocol, RouteSource, Spec},
+    spec::{Cluster, Discovery, HttpListener, Listener, ListenerProtocol, MeshHosts, RouteSource, Spec},
     tls::store,
 };
 
 /// gRPC's `INVALID_ARGUMENT`, the code of a NACK.
 const INVALID_ARGUMENT: i32 = 3;
+/// The name that asks for all resources of a type.
+const EVERYTHING: &str = "*";
 /// Longest NACK message, bytes: it travels in every retry.
 const NACK_BYTES_MAX: usize = 4096;
 
@@ -57,6 +59,9 @@ pub struct Session {
     demand: Demand,
     /// Those of them that do not exist.
     absent: Arc<BTreeSet<String>>,
+    /// Names of the mesh, where they are asked for.
+    hosts: MeshHosts,
+    wants_names: bool,
 }
 
 /// What a response led to.
@@ -72,6 +77,11 @@ pub struct Outcome {
 }
 
 impl Session {
+    /// Nothing held yet. `wants_names` asks for the names of the mesh too.
+    pub fn new(wants_names: bool) -> Self {
+        Self { wants_names, ..Self::default() }
+    }
+
     /// Takes in what an earlier run saved; what no longer decodes is left out.
     pub fn restore(&mut self, resources: Vec<Wire>, now: Instant) {
         self.complete = true;
@@ -85,6 +95,7 @@ impl Session {
             }
         }
         self.settle();
+        self.settle_names();
         self.subscribed.clear();
     }
 
@@ -106,17 +117,19 @@ impl Session {
         self.subscribed = self.wanted();
         let mut requests = Vec::with_capacity(Kind::ALL.len());
         let mut kinds = Kind::ALL;
-        kinds.rotate_right(1);
+        kinds[..=Kind::VirtualHost as usize].rotate_right(1);
         for kind in kinds {
             let names = self.subscribed.get(&kind).cloned().unwrap_or_default();
             let wildcard = matches!(kind, Kind::Cluster | Kind::Listener);
+            let everything = (kind == Kind::Names && self.wants_names).then(|| EVERYTHING.to_owned());
+            let names: Vec<String> = names.into_iter().chain(everything).collect();
             if !wildcard && names.is_empty() {
                 continue;
             }
             let held = self.held.get(&kind).into_iter().flatten();
             requests.push(DeltaDiscoveryRequest {
                 type_url: kind.type_url().to_owned(),
-                resource_names_subscribe: names.into_iter().collect(),
+                resource_names_subscribe: names,
                 initial_resource_versions: held
                     .map(|(name, held)| (name.clone(), held.version.clone()))
                     .collect(),
@@ -190,6 +203,9 @@ impl Session {
             answer.error_detail = Some(nack(lines.collect::<Vec<_>>().join("\n")));
         }
         self.settle();
+        if kind == Kind::Names && outcome.changed {
+            self.settle_names();
+        }
         outcome.requests = self.resubscribe();
         outcome.requests.push(answer);
         outcome
@@ -202,6 +218,7 @@ impl Session {
             clusters: self.live_clusters.clone(),
             complete: self.complete,
             absent: self.absent.clone(),
+            hosts: self.hosts.clone(),
             ..Default::default()
         };
         for held in self.held.values().flat_map(BTreeMap::values) {
@@ -215,7 +232,10 @@ impl Session {
                 Resource::Secret(name, secret) => {
                     spec.secrets.insert(name.clone(), secret.clone());
                 }
-                Resource::Cluster(_) | Resource::Listener(_) | Resource::VirtualHost(_) => {}
+                Resource::Cluster(_)
+                | Resource::Listener(_)
+                | Resource::VirtualHost(_)
+                | Resource::Names(_) => {}
             }
         }
         spec
@@ -285,7 +305,8 @@ impl Session {
                 Resource::Endpoints(..)
                 | Resource::Routes(_)
                 | Resource::Secret(..)
-                | Resource::VirtualHost(_) => {}
+                | Resource::VirtualHost(_)
+                | Resource::Names(_) => {}
             }
         }
         (self.live_listeners, self.live_clusters) = (listeners, clusters);
@@ -303,6 +324,14 @@ impl Session {
             _ => None,
         });
         self.tables.update(tables, &hosts.collect::<Vec<_>>());
+    }
+
+    fn settle_names(&mut self) {
+        let hosts = self.values(Kind::Names).filter_map(|value| match value {
+            Resource::Names(host) => Some((host.host.clone(), host.clone())),
+            _ => None,
+        });
+        self.hosts = Arc::new(hosts.collect());
     }
 
     /// Names that listeners and clusters, held or live, refer to, and those that requests need.
@@ -379,7 +408,7 @@ fn secrets_of_cluster(cluster: &Cluster) -> impl Iterator<Item = &str> {
 fn endpoints_of(cluster: &Cluster) -> Option<&str> {
     match &cluster.discovery {
         Discovery::Eds(name) => Some(name),
-        Discovery::Static(_) | Discovery::Dns { .. } => None,
+        Discovery::Static(_) | Discovery::Dns { .. } | Discovery::OriginalDestination => None,
     }
 }
 

@@ -100,6 +100,7 @@ async fn a_bad_resource_is_nacked_by_name_and_a_lost_stream_is_opened_again() {
     let (spec, mut specs) = watch::channel(Arc::new(Spec::default()));
     let stop = CancellationToken::new();
     let client = Client {
+        wants_names: false,
         addresses: vec![Endpoint::from_shared(address).unwrap()],
         node: Node { id: "proxy".into(), ..Default::default() },
         cache: None,

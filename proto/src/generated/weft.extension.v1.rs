@@ -10,3 +10,23 @@ pub struct PeakEwma {
     #[prost(uint32, tag = "2")]
     pub initial_ms: u32,
 }
+/// What one host of the mesh is called and which addresses stand for it: the proxy's DNS responder answers with these. A
+/// resource type of its own on the ADS stream, named by the full host name; sent to proxies that subscribe to it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostNames {
+    /// The full host name.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// Every name that means it wherever it is asked, lower case, `host` among them.
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A name that means it within `namespace` alone; empty when there is none.
+    #[prost(string, tag = "3")]
+    pub short_name: ::prost::alloc::string::String,
+    /// Its namespace.
+    #[prost(string, tag = "4")]
+    pub namespace: ::prost::alloc::string::String,
+    /// IP addresses, of either family. A family without an address is answered with no data.
+    #[prost(string, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}

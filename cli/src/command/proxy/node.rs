@@ -1,8 +1,9 @@
 //! How a proxy's flags are written: `127.0.0.1:9001=api:80`, `127.0.0.1:15006=127.0.0.1:8080/http`, `80=8080`. Pure.
 
-use std::net::SocketAddr;
+use weft_proto::node::{Address, Inbound, Upstream};
 
-use weft_proto::node::{Inbound, Upstream};
+/// Words for what a workload speaks.
+const PROTOCOLS: [&str; 4] = ["http", "http2", "grpc", "tcp"];
 
 /// Reads `ADDRESS=SERVICE[:PORT]`: a local port that leads to a service.
 pub fn upstream(text: &str) -> Result<Upstream, String> {
@@ -15,24 +16,31 @@ pub fn upstream(text: &str) -> Result<Upstream, String> {
     Ok(Upstream { bind: bind.parse().map_err(|_| wrong("no address to listen on"))?, service, port })
 }
 
-/// Reads `ADDRESS=[SERVICE[:PORT]@]ADDRESS[/PROTOCOL]`: a port that the mesh reaches the workload by. Without a service
-/// it is the workload's own, which the caller fills in.
+/// Reads `[ADDRESS=][SERVICE[:PORT]@]ADDRESS[/PROTOCOL]`: a port that the mesh reaches the workload by. Without a service
+/// it is the workload's own, which the caller fills in; without an address to listen on it is captured.
 pub fn inbound(text: &str) -> Result<Inbound, String> {
     let wrong = |what: &str| format!("{text:?}: {what}; write it like 127.0.0.1:15006=127.0.0.1:8080/http");
-    let (bind, rest) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
+    let (bind, rest) = text.split_once('=').map_or((None, text), |(bind, rest)| (Some(bind), rest));
     let (service, rest) = rest.split_once('@').unwrap_or(("", rest));
-    let (app, protocol) = rest.split_once('/').unwrap_or((rest, ""));
-    if !["", "http", "http2", "grpc", "tcp"].contains(&protocol) {
+    // The path of a unix socket has slashes too; the protocol is a word after the last.
+    let (app, protocol) = match rest.rsplit_once('/') {
+        Some((app, protocol)) if !rest.starts_with("unix:") || PROTOCOLS.contains(&protocol) => {
+            (app, protocol)
+        }
+        _ => (rest, ""),
+    };
+    if !protocol.is_empty() && !PROTOCOLS.contains(&protocol) {
         return Err(wrong("the protocol is none of http, http2, grpc, tcp"));
     }
     let (service, port) = service_port(service).ok_or_else(|| wrong("the port is no number"))?;
-    let address = |part: &str, what| part.parse::<SocketAddr>().map_err(|_| wrong(what));
+    let address = |part: &str, what| part.parse::<Address>().map_err(|_| wrong(what));
     Ok(Inbound {
-        bind: address(bind, "no address to listen on")?,
+        bind: bind.map(|bind| address(bind, "no address to listen on")).transpose()?,
         service,
         port,
         app: address(app, "no address of the workload")?,
         protocol: protocol.to_owned(),
+        workload: String::new(),
     })
 }
 
@@ -67,7 +75,8 @@ mod tests {
     #[test]
     fn an_upstream_names_a_port_and_a_service() {
         let read = upstream("127.0.0.1:9001=api:80").unwrap();
-        assert_eq!((read.bind.port(), read.service.as_str(), read.port), (9001, "api", 80));
+        assert_eq!((read.bind.port(), read.service.as_str(), read.port), (Some(9001), "api", 80));
+        assert_eq!(upstream("unix:/run/api.sock=api").unwrap().bind.to_string(), "unix:/run/api.sock");
         assert_eq!(upstream("127.0.0.1:9001=api.shop").unwrap().port, 0);
         for wrong in ["", "127.0.0.1:9001", "9001=api", "127.0.0.1:9001=", "127.0.0.1:9001=api:x"] {
             assert!(upstream(wrong).is_err(), "{wrong}");
@@ -77,11 +86,23 @@ mod tests {
     #[test]
     fn an_inbound_port_leads_to_the_workload() {
         let read = inbound("127.0.0.1:15006=127.0.0.1:8080/http").unwrap();
-        assert_eq!((read.bind.port(), read.app.port(), read.protocol.as_str()), (15006, 8080, "http"));
-        assert_eq!(read.service, "");
+        assert_eq!(read.bind.and_then(|bind| bind.port()), Some(15006));
+        assert_eq!(
+            (read.app.port(), read.protocol.as_str(), read.service.as_str()),
+            (Some(8080), "http", "")
+        );
         let other = inbound("[::1]:15006=db:5432@[::1]:5432").unwrap();
         assert_eq!((other.service.as_str(), other.port, other.protocol.as_str()), ("db", 5432, ""));
-        for wrong in ["", "127.0.0.1:1", "127.0.0.1:1=8080", "127.0.0.1:1=127.0.0.1:2/smtp"] {
+        let captured = inbound("web:80@127.0.0.1:8080/http").unwrap();
+        assert_eq!((captured.bind, captured.service.as_str(), captured.port), (None, "web", 80));
+        for (text, app, protocol) in [
+            ("unix:/run/in=unix:/run/web.sock/grpc", "unix:/run/web.sock", "grpc"),
+            ("127.0.0.1:1=unix:/run/web.sock", "unix:/run/web.sock", ""),
+        ] {
+            let read = inbound(text).unwrap();
+            assert_eq!((read.app.to_string().as_str(), read.protocol.as_str()), (app, protocol));
+        }
+        for wrong in ["", "127.0.0.1", "127.0.0.1:1=8080", "127.0.0.1:1=127.0.0.1:2/smtp"] {
             assert!(inbound(wrong).is_err(), "{wrong}");
         }
     }

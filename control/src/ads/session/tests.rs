@@ -53,6 +53,7 @@ fn text(responses: &[Response]) -> String {
         Kind::Listener => "listeners",
         Kind::Routes => "routes",
         Kind::VirtualHost => "hosts",
+        Kind::Names => "names",
     };
     let one = |response: &Response| {
         let mut text = word(response.kind).to_owned();

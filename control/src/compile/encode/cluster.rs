@@ -1,6 +1,6 @@
 //! Clusters and endpoints.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use weft_proto::xds::{
     envoy::{
@@ -17,8 +17,9 @@ use weft_proto::xds::{
                 },
             },
             core::v3::{
-                HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
-                Locality, Metadata, RuntimeDouble, TcpKeepalive,
+                BindConfig, HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions,
+                HttpProtocolOptions as Common, Locality, Metadata, RuntimeDouble, SocketAddress,
+                TcpKeepalive, socket_address::PortSpecifier,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as Host, LbEndpoint, LocalityLbEndpoints,
@@ -28,7 +29,7 @@ use weft_proto::xds::{
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
             http_protocol_options::{
-                AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions,
+                AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
                 explicit_http_config::ProtocolConfig,
             },
         },
@@ -59,7 +60,14 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
     let mut encoded = Encoded {
         name: cluster.name.to_string(),
         connect_timeout: duration(cluster.tcp.connect_timeout.unwrap_or(CONNECT_TIMEOUT)),
-        lb_policy: lb_policy(&cluster.balancer).into(),
+        lb_policy: match cluster.discovery {
+            Discovery::OriginalDestination => LbPolicy::ClusterProvided,
+            Discovery::Eds | Discovery::Dns(_) | Discovery::DnsFirst(_) | Discovery::Static(_) => {
+                lb_policy(&cluster.balancer)
+            }
+        }
+        .into(),
+        upstream_bind_config: cluster.source.map(bind_config),
         lb_config: lb_config(cluster),
         common_lb_config: common_lb(cluster),
         health_checks: cluster.check.iter().map(|of| check::health_check(of, cluster)).collect(),
@@ -96,6 +104,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
             encoded.load_assignment = Some(endpoints(inline));
             DiscoveryType::Static
         }
+        Discovery::OriginalDestination => DiscoveryType::OriginalDst,
     };
     encoded.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     encoded
@@ -225,6 +234,13 @@ fn protocol_options(cluster: &Cluster) -> HashMap<String, Any> {
             http2_protocol_options: Some(http2),
             ..Default::default()
         }),
+        HttpVersion::Downstream => {
+            UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http2_protocol_options: Some(http2),
+                ..Default::default()
+            })
+        }
     };
     let common = Common {
         idle_timeout: cluster.pool.idle_timeout.and_then(duration),
@@ -238,6 +254,15 @@ fn protocol_options(cluster: &Cluster) -> HashMap<String, Any> {
         ..Default::default()
     };
     HashMap::from([(HTTP_OPTIONS.to_owned(), any(HTTP_OPTIONS, &options))])
+}
+
+fn bind_config(source: IpAddr) -> BindConfig {
+    let source = SocketAddress {
+        address: source.to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(0)),
+        ..Default::default()
+    };
+    BindConfig { source_address: Some(source), ..Default::default() }
 }
 
 fn keepalive(cluster: &Cluster) -> Option<UpstreamConnectionOptions> {

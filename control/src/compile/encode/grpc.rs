@@ -190,6 +190,8 @@ pub(crate) fn cluster(shaped: &ir::Cluster) -> Encoded {
             encoded.load_assignment = whole.load_assignment;
             DiscoveryType::LogicalDns
         }
+        // No service has such a cluster, and what captures traffic is no gRPC client; one would refuse it.
+        Discovery::OriginalDestination => DiscoveryType::OriginalDst,
     };
     encoded.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     encoded

@@ -1,11 +1,15 @@
 //! Listeners, with limits that are safe against any peer.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use weft_proto::node::Address;
 use weft_proto::xds::envoy::{
     config::{
-        core::v3::{CidrRange, Http2ProtocolOptions, HttpProtocolOptions, TrafficDirection},
+        core::v3::{
+            Address as EncodedAddress, CidrRange, Http2ProtocolOptions, HttpProtocolOptions,
+            TrafficDirection, address::Address as AddressKind,
+        },
         listener::v3::{
             Filter, FilterChain, FilterChainMatch, Listener as Encoded, ListenerFilter, filter::ConfigType,
             listener_filter,
@@ -31,7 +35,7 @@ use weft_proto::xds::envoy::{
 };
 
 use super::{access_log, address, ads, any, duration, filter, flag, number, route, tls};
-use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport};
+use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport, Way};
 
 pub(super) const HCM: &str = "envoy.filters.network.http_connection_manager";
 pub(super) const HCM_TYPE: &str =
@@ -61,7 +65,9 @@ pub(crate) fn listener(listener: &Listener) -> Encoded {
     let patience = listener.inspection.patience;
     Encoded {
         name: listener.name.to_string(),
-        address: address(&listener.bind.ip().to_string(), listener.bind.port()),
+        address: bound(&listener.bind),
+        bind_to_port: flag(false).filter(|_| listener.way == Way::Handed),
+        use_original_dst: flag(true).filter(|_| listener.way == Way::HandOver),
         listener_filters: listener_filters(listener),
         listener_filters_timeout: patience.and_then(duration),
         continue_on_listener_filters_timeout: patience.is_some(),
@@ -74,6 +80,21 @@ pub(crate) fn listener(listener: &Listener) -> Encoded {
         .into(),
         ..Default::default()
     }
+}
+
+/// Where a listener is. What listens on every IPv6 address listens on every IPv4 address too.
+fn bound(bind: &Address) -> Option<EncodedAddress> {
+    let (found, both) = match bind {
+        Address::Tcp(bind) => {
+            (address(&bind.ip().to_string(), bind.port()), bind.ip() == Ipv6Addr::UNSPECIFIED)
+        }
+        Address::Unix(path) => (address(path, 0), false),
+    };
+    let mut found = found?;
+    if let Some(AddressKind::SocketAddress(socket)) = &mut found.address {
+        socket.ipv4_compat = both;
+    }
+    Some(found)
 }
 
 /// What finds out what the conditions of the chains ask for.
@@ -208,7 +229,12 @@ mod tests {
 
     fn filters(matches: ChainMatch, original_destination: bool) -> Vec<String> {
         let serves = Serves::Tcp(Tcp::to("c".into(), None));
-        let mut of = Listener::plain("l".into(), ([127, 0, 0, 1], 80).into(), Direction::Outbound, serves);
+        let mut of = Listener::plain(
+            "l".into(),
+            std::net::SocketAddr::from(([127, 0, 0, 1], 80)),
+            Direction::Outbound,
+            serves,
+        );
         of.chains[0].matches = matches;
         of.inspection.original_destination = original_destination;
         let names = listener(&of).listener_filters.into_iter().map(|filter| filter.name);

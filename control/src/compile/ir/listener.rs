@@ -1,8 +1,9 @@
 //! Listeners and their filter chains.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use weft_proto::node::Address;
 
 use super::{RouteConfig, ServerTls};
 use crate::access_log::AccessLog;
@@ -10,10 +11,11 @@ use crate::access_log::AccessLog;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Listener {
     pub(crate) name: Arc<str>,
-    pub(crate) bind: SocketAddr,
+    pub(crate) bind: Address,
     pub(crate) direction: Direction,
     /// What is written of each request or connection.
     pub(crate) access_logs: Vec<AccessLog>,
+    pub(crate) way: Way,
     pub(crate) inspection: Inspection,
     /// At least one, or a default. No two are for the same connections.
     pub(crate) chains: Vec<Chain>,
@@ -26,6 +28,18 @@ pub(crate) enum Direction {
     Inbound,
     Outbound,
     Gateway,
+}
+
+/// How connections come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// By the listener's own socket.
+    #[default]
+    Socket,
+    /// By its own socket, and from there to the listener without one that is at their original destination, if any.
+    HandOver,
+    /// From another listener: it has no socket.
+    Handed,
 }
 
 /// What is found out of a connection besides what the conditions of the chains need.
@@ -71,10 +85,6 @@ pub(crate) enum Transport {
 
 /// Application protocols that a client offers: by ALPN or, in plain text, by what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "ports of which nobody said what they speak will name them all")
-)]
 pub(crate) enum Application {
     Http10,
     Http11,
@@ -104,12 +114,14 @@ pub(crate) struct Tcp {
 
 impl Listener {
     /// One without a chain yet.
-    pub(crate) fn empty(name: Arc<str>, bind: SocketAddr, direction: Direction) -> Self {
+    pub(crate) fn empty(name: Arc<str>, bind: impl Into<Address>, direction: Direction) -> Self {
+        let bind = bind.into();
         Self {
             name,
             bind,
             direction,
             access_logs: Vec::new(),
+            way: Way::Socket,
             inspection: Inspection::default(),
             chains: Vec::new(),
             default: None,
@@ -117,7 +129,12 @@ impl Listener {
     }
 
     /// One that serves all connections alike.
-    pub(crate) fn plain(name: Arc<str>, bind: SocketAddr, direction: Direction, serves: Serves) -> Self {
+    pub(crate) fn plain(
+        name: Arc<str>,
+        bind: impl Into<Address>,
+        direction: Direction,
+        serves: Serves,
+    ) -> Self {
         let chain = Chain { name: "".into(), matches: ChainMatch::default(), tls: None, serves };
         Self { chains: vec![chain], ..Self::empty(name, bind, direction) }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use serde::Deserialize;
 use weft_proto::{
-    node::{Inbound, NodeMetadata, Role, Upstream},
+    node::{HOST_NAMES, Inbound, LocalWorkload, NodeMetadata, Role, Upstream},
     registry::v1 as wire,
 };
 
@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     documents,
     registry::{fact, merge, source::Source},
+    virtual_ips::VirtualIps,
 };
 
 mod show;
@@ -33,7 +34,7 @@ struct Input {
     /// Hosts that it asks for on demand.
     #[serde(default)]
     hosts: Vec<String>,
-    /// Kinds to show: clusters, endpoints, listeners, routes; and `status` of the documents.
+    /// Kinds to show: clusters, endpoints, listeners, routes, names; and `status` of the documents.
     show: Vec<String>,
 }
 
@@ -49,6 +50,17 @@ struct NodeInput {
     #[serde(default)]
     workload: String,
     outbound_http: Option<String>,
+    outbound_capture: Option<String>,
+    inbound_capture: Option<String>,
+    /// Whether captured traffic that no service claims is refused.
+    #[serde(default)]
+    registry_only: bool,
+    /// Whether the proxy answers DNS.
+    #[serde(default)]
+    dns: bool,
+    /// Workloads by name, each with its labels.
+    #[serde(default)]
+    workloads: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     on_demand: bool,
     #[serde(default)]
@@ -66,6 +78,7 @@ struct NodeInput {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PortInput {
+    #[serde(default)]
     bind: String,
     service: String,
     #[serde(default)]
@@ -74,6 +87,8 @@ struct PortInput {
     app: String,
     #[serde(default)]
     protocol: String,
+    #[serde(default)]
+    workload: String,
 }
 
 #[derive(Deserialize)]
@@ -126,13 +141,20 @@ fn node(input: &NodeInput) -> NodeMetadata {
         port: port.port,
     };
     let inbound = |port: &PortInput| Inbound {
-        bind: port.bind.parse().unwrap(),
+        bind: (!port.bind.is_empty()).then(|| port.bind.parse().unwrap()),
         service: port.service.clone(),
         port: port.port,
         app: port.app.parse().unwrap(),
         protocol: port.protocol.clone(),
+        workload: port.workload.clone(),
+    };
+    let workload = |(name, labels): (&String, &BTreeMap<String, String>)| LocalWorkload {
+        name: name.clone(),
+        labels: labels.clone(),
+        ..LocalWorkload::default()
     };
     NodeMetadata {
+        workloads: input.workloads.iter().map(workload).collect(),
         role: if input.gateway { Role::Gateway } else { Role::Sidecar },
         namespace: input.namespace.clone(),
         labels: input.labels.clone(),
@@ -141,6 +163,9 @@ fn node(input: &NodeInput) -> NodeMetadata {
         inbound: input.inbound.iter().map(inbound).collect(),
         outbound_http: input.outbound_http.as_ref().map(|bind| bind.parse().unwrap()),
         on_demand: input.on_demand,
+        outbound_capture: input.outbound_capture.as_ref().map(|bind| bind.parse().unwrap()),
+        inbound_capture: input.inbound_capture.as_ref().map(|bind| bind.parse().unwrap()),
+        extensions: input.dns.then(|| HOST_NAMES.to_owned()).into_iter().collect(),
         gateway_bind: input.bind.as_ref().map(|bind| bind.parse().unwrap()),
         gateway_ports: input.ports.clone(),
         locality: place(&input.locality),
@@ -169,7 +194,7 @@ fn mesh_of(services: &[ServiceInput]) -> Arc<Mesh> {
     let mut source = Source::new(speaker.clone());
     source.restore(objects, 0);
     let keys = source.facts().services().map(|fact| fact.key.clone()).collect();
-    let mut ips = merge::VirtualIps::default();
+    let mut ips = VirtualIps::default();
     let facts = [(speaker.name.clone(), source.facts())];
     Arc::new(merge::merge(&Mesh::default(), &facts, &keys, &mut ips))
 }
@@ -236,7 +261,10 @@ fn outcome(text: &str) -> String {
         listeners: input.asks.iter().map(|name| name.as_str().into()).collect(),
         hosts: input.hosts.iter().map(|host| format!("{OUTBOUND_HTTP}/{host}").into()).collect(),
     };
-    let world = Compiler::default().update(mesh, documents);
+    let policy =
+        if input.node.registry_only { OutboundPolicy::RegistryOnly } else { OutboundPolicy::AllowAny };
+    let mut compiler = Compiler::new(Options { outbound_policy: policy, ..Options::default() });
+    let world = compiler.update(mesh, documents);
     let set = world.resources_asked(&node(&input.node), &asked);
     let (show_status, kinds): (Vec<String>, _) = input.show.into_iter().partition(|name| name == "status");
     let mut out = show::resources(&set, &kinds);

@@ -61,7 +61,7 @@ fn a_proxy_that_asks_for_hosts_has_what_they_reach_and_nothing_else() {
     let first = large.update(&documents);
     let names = |set: &ResourceSet, kind| set.of(kind).map(|r| r.name.to_string()).collect::<Vec<_>>();
     let none = first.resources(&on_demand());
-    assert_eq!(Kind::ALL.map(|kind| none.of(kind).count()), [0, 0, 0, 1, 1, 0]);
+    assert_eq!(Kind::ALL.map(|kind| none.of(kind).count()), [0, 0, 0, 1, 1, 0, 0]);
     let asked = hosts(&["s7", "s8.default:80", "s8.default:81", "nowhere"]);
     let set = first.resources_asked(&on_demand(), &asked);
     let cluster = |i| format!("outbound|80||s{i}.default.svc.cluster.local");

@@ -24,7 +24,8 @@ impl ServiceFact {
         });
         let resolution = match self.resolution {
             Resolution::Static => wire::service::Resolution::Static,
-            Resolution::Dns | Resolution::DnsFirst => wire::service::Resolution::Dns,
+            // No source says that its clients resolve a service; documents do.
+            Resolution::Dns | Resolution::DnsFirst | Resolution::Client => wire::service::Resolution::Dns,
         };
         let service = wire::Service {
             key: Some(wire_key(&self.key)),

@@ -1,6 +1,6 @@
 //! `Cluster`: discovery, balancing, protocol, limits.
 
-use std::{mem::take, sync::Arc, time::Duration};
+use std::{mem::take, net::IpAddr, sync::Arc, time::Duration};
 
 use weft_proto::xds::{
     envoy::{
@@ -9,13 +9,13 @@ use weft_proto::xds::{
                 CircuitBreakers, Cluster as RawCluster, UpstreamConnectionOptions,
                 circuit_breakers::Thresholds,
                 cluster::{
-                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, RefreshRate,
+                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbPolicy, RefreshRate,
                     common_lb_config::LocalityConfigSpecifier,
                 },
             },
             core::v3::{
-                ConfigSource, HttpProtocolOptions as CommonOptions, Metadata, RoutingPriority,
-                config_source::ConfigSourceSpecifier,
+                BindConfig, ConfigSource, HttpProtocolOptions as CommonOptions, Metadata, RoutingPriority,
+                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
             },
         },
         extensions::upstreams::http::v3::{
@@ -52,6 +52,13 @@ const DNS_REFRESH_MIN: Duration = Duration::from_millis(100);
 pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     let name: Arc<str> = required(take(&mut raw.name), "name")?.into();
     let discovery = discovery(&mut raw, &name)?;
+    if matches!(discovery, Discovery::OriginalDestination) {
+        // There is nothing to pick from, and only this word for that is taken.
+        if take(&mut raw.lb_policy) != LbPolicy::ClusterProvided as i32 {
+            return Err(Refusal::new("lb_policy", "ORIGINAL_DST needs CLUSTER_PROVIDED"));
+        }
+    }
+    let source = raw.upstream_bind_config.take().map(source).transpose().at("upstream_bind_config")?;
     let picking = balancing::picking(&mut raw)?;
     let common =
         raw.common_lb_config.take().map_or(Ok(Common::default()), common_lb).at("common_lb_config")?;
@@ -92,6 +99,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         protocol: options.protocol,
         connect_timeout,
         keepalive,
+        source: source.flatten(),
         limits,
         idle_timeout: options.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         connection_age_max: options.connection_age_max,
@@ -139,9 +147,7 @@ fn discovery(raw: &mut RawCluster, name: &Arc<str>) -> Result<Discovery, Refusal
             refresh,
             first: kind == DiscoveryType::LogicalDns,
         }),
-        DiscoveryType::OriginalDst => {
-            Err(Refusal::new("type", "ORIGINAL_DST is not supported by this proxy"))
-        }
+        DiscoveryType::OriginalDst => Ok(Discovery::OriginalDestination),
     }
 }
 
@@ -181,6 +187,23 @@ fn connection_options(mut raw: UpstreamConnectionOptions) -> Result<Option<Keepa
     pass_over!(raw: set_local_interface_name_on_upstream_connections, happy_eyeballs_config);
     nothing_left(&raw)?;
     Ok(keepalive)
+}
+
+/// The address that connections come from; which port is up to the system.
+fn source(mut raw: BindConfig) -> Result<Option<IpAddr>, Refusal> {
+    let address = raw.source_address.take().map(|mut address| {
+        take(&mut address.protocol);
+        let port = address.port_specifier.take();
+        if !matches!(port, None | Some(PortSpecifier::PortValue(0))) {
+            return Err(Refusal::new("port_value", "only 0 is supported by this proxy"));
+        }
+        let text = take(&mut address.address);
+        nothing_left(&address)?;
+        text.parse().map_err(|_| Refusal::new("address", format!("{text:?} is no IP address")))
+    });
+    raw.freebind = raw.freebind.filter(|freebind| freebind.value);
+    nothing_left(&raw)?;
+    address.transpose().at("source_address")
 }
 
 fn names(set: &EndpointSet) -> bool {

@@ -72,8 +72,11 @@ pub(super) fn listener(mut raw: RawListener) -> Result<Listener, Refusal> {
     inspection.proceed_after_timeout = take(&mut raw.continue_on_listener_filters_timeout);
     let default = raw.default_filter_chain.take();
     let chains = chain::chains(take(&mut raw.filter_chains), default)?;
-    raw.bind_to_port = unless(raw.bind_to_port, true);
-    raw.use_original_dst = unless(raw.use_original_dst, false);
+    let has_socket = raw.bind_to_port.take().is_none_or(|bind| bind.value);
+    let hands_over = raw.use_original_dst.take().is_some_and(|hands_over| hands_over.value);
+    if !has_socket && matches!(address, ListenAddress::Unix(_)) {
+        return Err(Refusal::new("bind_to_port", "a unix socket can have no listener without it"));
+    }
     raw.transparent = unless(raw.transparent, false);
     raw.freebind = unless(raw.freebind, false);
     // Statistics, buffer hints and socket sharing, which is our own affair.
@@ -82,7 +85,18 @@ pub(super) fn listener(mut raw: RawListener) -> Result<Listener, Refusal> {
         tcp_backlog_size, tcp_keepalive, max_connections_to_accept_per_socket_event, connection_balance_config, ignore_global_conn_limit,
         bypass_overload_manager);
     nothing_left(&raw)?;
-    Ok(Listener { name, address, direction, inspection, original_destination, chains })
+    // Who hands over must know where to.
+    let original_destination = original_destination || hands_over;
+    Ok(Listener {
+        name,
+        address,
+        direction,
+        inspection,
+        original_destination,
+        hands_over,
+        has_socket,
+        chains,
+    })
 }
 
 /// What is to be found out of a connection, and whether its original destination is.

@@ -9,7 +9,7 @@ use weft_proto::xds::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
             },
             core::v3::{
-                Address, AggregatedConfigSource, ConfigSource, HealthStatus,
+                Address, AggregatedConfigSource, BindConfig, ConfigSource, HealthStatus,
                 HttpProtocolOptions as CommonOptions, Metadata, SocketAddress, TransportSocket, address,
                 config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
             },
@@ -37,7 +37,7 @@ use weft_proto::xds::{
             upstreams::http::v3::{HttpProtocolOptions, http_protocol_options::UpstreamProtocolOptions},
         },
     },
-    google::protobuf::{Any, Duration, Struct, UInt32Value, Value, value::Kind as ValueKind},
+    google::protobuf::{Any, BoolValue, Duration, Struct, UInt32Value, Value, value::Kind as ValueKind},
 };
 
 use super::{Kind, Resource, decode};
@@ -259,6 +259,44 @@ fn a_connections_greatest_age_is_taken_and_zero_is_none() {
     };
     assert_eq!(age(9), Some(std::time::Duration::from_secs(9)));
     assert_eq!(age(0), None);
+}
+
+#[test]
+fn a_cluster_may_lead_where_its_clients_wanted_to_connect() {
+    let to = |lb_policy: LbPolicy, port: u32| Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
+        lb_policy: lb_policy as i32,
+        upstream_bind_config: Some(BindConfig {
+            source_address: Some(SocketAddress {
+                address: "127.0.0.6".into(),
+                port_specifier: Some(PortSpecifier::PortValue(port)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Cluster { name: "c".into(), ..Default::default() }
+    };
+    let Resource::Cluster(found) = accepted(Kind::Cluster, &to(LbPolicy::ClusterProvided, 0)) else {
+        panic!("a cluster")
+    };
+    assert!(matches!(found.discovery, crate::spec::Discovery::OriginalDestination));
+    assert_eq!(found.source, Some([127, 0, 0, 6].into()));
+    refused(Kind::Cluster, &to(LbPolicy::RoundRobin, 0), "lb_policy");
+    let port = "upstream_bind_config.source_address.port_value";
+    refused(Kind::Cluster, &to(LbPolicy::ClusterProvided, 80), port);
+}
+
+#[test]
+fn a_listener_may_hand_over_or_have_no_socket() {
+    let yes = |value| Some(BoolValue { value });
+    for (bind, hands, expected) in
+        [(None, None, (true, false)), (yes(false), None, (false, false)), (None, yes(true), (true, true))]
+    {
+        let raw = Listener { bind_to_port: bind, use_original_dst: hands, ..listener(&manager()) };
+        let Resource::Listener(found) = accepted(Kind::Listener, &raw) else { panic!("a listener") };
+        assert_eq!((found.has_socket, found.hands_over), expected);
+        assert_eq!(found.original_destination, found.hands_over);
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ use weft_proto::xds::envoy::{
     },
 };
 
+use weft_proto::extension::v1::HostNames;
+
 use super::*;
 
 fn eds(name: &str, service: &str) -> Cluster {
@@ -249,4 +251,37 @@ fn endpoints_that_come_with_their_cluster_are_not_asked_for() {
     assert_eq!(outcome.requests.len(), 1);
     assert_eq!(outcome.requests[0].response_nonce, "n");
     assert_eq!(session.spec().endpoints.len(), 1);
+}
+
+fn named(addresses: &[&str]) -> Wire {
+    let names = HostNames {
+        host: "db.shop".into(),
+        names: vec!["DB.shop".into()],
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    let any = Any { type_url: Kind::Names.type_url().into(), value: names.encode_to_vec() };
+    Wire { name: "db.shop".into(), version: "1".into(), resource: Some(any), ..Default::default() }
+}
+
+#[test]
+fn names_are_asked_for_where_dns_is_answered_and_stay_one_allocation() {
+    let mut session = Session::new(true);
+    let asked = session.open();
+    let names: Vec<_> = asked.iter().filter(|request| request.type_url == Kind::Names.type_url()).collect();
+    assert_eq!((names.len(), names[0].resource_names_subscribe.as_slice()), (1, &["*".to_owned()][..]));
+    session.receive(response(Kind::Names, vec![named(&["240.240.0.1"])]));
+    let first = session.spec().hosts;
+    assert_eq!((&*first["db.shop"].names[0], first["db.shop"].addresses.len()), ("db.shop", 1));
+    session.receive(response(Kind::Cluster, vec![wire("a", &eds("a", ""))]));
+    assert!(Arc::ptr_eq(&session.spec().hosts, &first), "a change of something else is none of names");
+    let outcome = session.receive(response(Kind::Names, vec![named(&["here"])]));
+    assert_eq!(outcome.refused[0].1.field, "addresses[0]");
+    assert!(Arc::ptr_eq(&session.spec().hosts, &first));
+    let removed = DeltaDiscoveryResponse {
+        removed_resources: vec!["db.shop".into()],
+        ..response(Kind::Names, Vec::new())
+    };
+    session.receive(removed);
+    assert!(session.spec().hosts.is_empty());
 }

@@ -6,6 +6,7 @@
 use std::{fmt::Debug, iter::Peekable, str::Chars};
 
 use prost::Message;
+use weft_proto::extension::v1::HostNames;
 use weft_proto::xds::envoy::{
     config::{
         cluster::v3::Cluster,
@@ -99,6 +100,7 @@ pub(super) fn resources(set: &ResourceSet, chosen: &[String]) -> String {
         ("listeners", Kind::Listener),
         ("routes", Kind::Routes),
         ("hosts", Kind::VirtualHost),
+        ("names", Kind::Names),
     ];
     for name in chosen {
         assert!(kinds.iter().any(|(known, _)| known == name), "{name} is no kind");
@@ -135,6 +137,7 @@ fn decoded(kind: Kind, bytes: &[u8]) -> String {
         Kind::Listener => text::<Listener>(bytes),
         Kind::Routes => text::<RouteConfiguration>(bytes),
         Kind::VirtualHost => text::<VirtualHost>(bytes),
+        Kind::Names => text::<HostNames>(bytes),
     }
 }
 
