@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,8 +20,8 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::watch,
     task::JoinSet,
 };
@@ -89,7 +90,7 @@ type Content = BoxBody<Bytes, hyper::Error>;
 
 /// A running backend; stops when dropped.
 pub struct Backend {
-    /// Where it listens.
+    /// Where it listens; no address of a unix socket.
     pub address: SocketAddr,
     tasks: JoinSet<()>,
     finish: watch::Sender<bool>,
@@ -99,6 +100,11 @@ impl Backend {
     /// Serves HTTP/1.1 and HTTP/2 as one version of a service.
     pub async fn http(service: &str, version: &str, attempts: Attempts) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        Self::http_at(listener, service, version, attempts)
+    }
+
+    /// The same where a listener is.
+    pub fn http_at(listener: TcpListener, service: &str, version: &str, attempts: Attempts) -> Self {
         let who = Arc::new((service.to_owned(), version.to_owned(), attempts));
         Self::serve(listener, move |stream, finish| http_connection(stream, who.clone(), finish))
     }
@@ -106,6 +112,26 @@ impl Backend {
     /// Serves TCP: greets with the version and a line feed, then echoes every byte.
     pub async fn tcp(version: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        Self::tcp_at(listener, version)
+    }
+
+    /// The same on a unix socket.
+    pub fn unix(path: &Path, version: &str) -> Self {
+        let listener = UnixListener::bind(path).expect("the socket can be made");
+        let greeting = format!("{version}\n");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(tcp_connection(stream, greeting.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address: SocketAddr::from(([0, 0, 0, 0], 0)), tasks, finish: watch::Sender::new(false) }
+    }
+
+    /// The same where a listener is.
+    pub fn tcp_at(listener: TcpListener, version: &str) -> Self {
         let greeting = format!("{version}\n");
         Self::serve(listener, move |stream, _| tcp_connection(stream, greeting.clone()))
     }
@@ -152,8 +178,8 @@ impl Backend {
     }
 }
 
-async fn tcp_connection(mut stream: TcpStream, greeting: String) {
-    let (mut read, mut write) = stream.split();
+async fn tcp_connection(stream: impl AsyncRead + AsyncWrite, greeting: String) {
+    let (mut read, mut write) = tokio::io::split(stream);
     if write.write_all(greeting.as_bytes()).await.is_ok()
         && tokio::io::copy(&mut read, &mut write).await.is_ok()
     {
@@ -351,7 +377,14 @@ fn values(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
 
 /// Reads a greeting line from a TCP backend, sends `text` and returns what came: greeting and echo.
 pub async fn tcp_exchange(address: SocketAddr, text: &str) -> std::io::Result<(String, String)> {
-    let mut stream = TcpStream::connect(address).await?;
+    exchange(TcpStream::connect(address).await?, text).await
+}
+
+/// The same over any connection.
+pub async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    text: &str,
+) -> std::io::Result<(String, String)> {
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await?;
     let mut all = String::new();

@@ -35,13 +35,18 @@ pub fn bootstrap(id: &str, metadata: &NodeMetadata, ads: SocketAddr, admin: Sock
 
 /// Starts Envoy with one worker.
 pub fn start(name: &str, dir: &Path, bootstrap: &Json) -> Program {
+    Program::start(name, dir, &mut command(name, dir, bootstrap))
+}
+
+/// What starts Envoy with one worker.
+pub fn command(name: &str, dir: &Path, bootstrap: &Json) -> Command {
     let file = dir.join(format!("{name}.json"));
     std::fs::write(&file, bootstrap.to_string()).expect("the bootstrap can be written");
     let envoy = peer("envoy", "envoy/bin/envoy").expect("Envoy is missing: run tests/peers/install");
     let mut command = Command::new(envoy);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
     command.args(["--file-flush-interval-msec", LOG_FLUSH_MS, "-c"]).arg(file);
-    Program::start(name, dir, &mut command)
+    command
 }
 
 fn object(from: &Struct) -> Json {

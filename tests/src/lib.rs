@@ -1,7 +1,6 @@
 //! Drives the real `weft` program from outside. Reading order: `program` (find and run it), `wait`, `backend` (what is
-//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `grpc` (neither proxy), `consul` (a
-//! platform), `mesh` (all
-//! of it wired together), `case` (the differential table).
+//! behind the proxies), `client` and `load` (what is before them), `envoy` (the other dataplane), `grpc` (neither proxy),
+//! `consul` (a platform), `netns` (hosts), `mesh` (all of it wired together), `case` (the differential table).
 
 pub mod access_log;
 pub mod backend;
@@ -12,6 +11,7 @@ pub mod envoy;
 pub mod grpc;
 pub mod load;
 pub mod mesh;
+pub mod netns;
 pub mod program;
 pub mod services;
 pub mod tls;

@@ -23,7 +23,7 @@ enum Try {
 
 /// A line of the README, what is run for it, and how. `{NAME}` stands for a port or path of this test; nothing else of
 /// the line may be left out.
-const LINES: [(&str, &str, Try); 11] = [
+const LINES: [(&str, &str, Try); 12] = [
     ("cargo run --release -- demo", "", Try::Elsewhere),
     ("tests/run", "", Try::Elsewhere),
     (
@@ -42,6 +42,7 @@ const LINES: [(&str, &str, Try); 11] = [
         "weft proxy --service web --upstream {upstream}=api:80 --control {ads} --admin-bind {proxy}",
         Try::Stays,
     ),
+    ("weft intercept --dry-run", "weft intercept --dry-run", Try::Prints("redirect to :15001")),
     (
         "weft apply -f canary.yaml --wait",
         "weft apply -f {canary} --wait --address {admin}",
