@@ -20,6 +20,7 @@ use crate::{
     router::Router,
     spec::{self, Chain, Direction, HttpFilter, HttpListener, ListenerProtocol, RouteSource, Spec},
     stream::{Ends, Stream},
+    tls::peer::Secured,
     worker::{ConnectionSlot, Worker},
 };
 use chains::Facts;
@@ -41,6 +42,8 @@ pub struct Serving {
     pub inline: Option<Rc<Router>>,
     /// The ends of the connection that is served.
     pub ends: Ends,
+    /// Who is at both, where the connection is TLS that ended here.
+    pub secured: Option<Rc<Secured>>,
     /// Its access logs.
     pub logging: Option<Rc<Logging>>,
     /// Cancelled when its connections should finish.
@@ -220,15 +223,16 @@ impl Serving {
         };
         let logging = chain.access_logs.as_ref().map(|logs| Logging::new(logs, &worker.shared.logs));
         let (worker, chain, drain) = (worker.clone(), chain.clone(), CancellationToken::new());
-        Rc::new(Self { worker, chain, direction, inline, ends: Ends::default(), logging, drain })
+        let ends = Ends::default();
+        Rc::new(Self { worker, chain, direction, inline, ends, secured: None, logging, drain })
     }
 
     /// The same for one connection.
-    fn of(&self, ends: Ends) -> Rc<Self> {
+    fn of(&self, ends: Ends) -> Self {
         let Self { worker, chain, direction, inline, logging, drain, .. } = self;
         let (worker, chain, inline) = (worker.clone(), chain.clone(), inline.clone());
         let (direction, logging, drain) = (*direction, logging.clone(), drain.clone());
-        Rc::new(Self { worker, chain, direction, inline, ends, logging, drain })
+        Self { worker, chain, direction, inline, ends, secured: None, logging, drain }
     }
 }
 

@@ -8,6 +8,7 @@ pub use envoy_types::pb as xds;
 pub mod document;
 pub mod latency;
 pub mod node;
+pub mod spiffe;
 
 /// Adapter to control plane: services, endpoints and documents.
 pub mod registry {

@@ -15,7 +15,7 @@ use crate::{
     spec::{DownstreamTls, HttpListener, ListenerProtocol},
     stream::{Spoken, Stream},
     tcp,
-    tls::{self, Outcome, Side},
+    tls::{self, Outcome, Side, server::Accepted},
 };
 
 /// hyper keeps header fields on the stack up to this many.
@@ -24,14 +24,18 @@ const HEADERS_ON_STACK: usize = 100;
 const READ_BUFFER_MIN: usize = 8192;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(mut stream: Stream, serving: Rc<Serving>) {
+pub(super) async fn serve(mut stream: Stream, mut serving: Serving) {
     let chain = serving.chain.clone();
     if let Some(tls) = &chain.tls {
         match Box::pin(secure(stream, &serving, tls)).await {
-            Some(secured) => stream = secured,
+            Some(accepted) => {
+                stream = accepted.stream;
+                serving.secured = Some(Rc::new(accepted.secured));
+            }
             None => return,
         }
     }
+    let serving = Rc::new(serving);
     let http = match &chain.protocol {
         ListenerProtocol::Tcp(tcp) => return tcp::relay(stream, &serving, tcp).await,
         ListenerProtocol::Http(http) => http,
@@ -65,7 +69,7 @@ pub(super) async fn serve(mut stream: Stream, serving: Rc<Serving>) {
 }
 
 /// Shakes hands with the certificates that are in force now; a connection keeps what it began with.
-async fn secure(stream: Stream, serving: &Serving, tls: &DownstreamTls) -> Option<Stream> {
+async fn secure(stream: Stream, serving: &Serving, tls: &DownstreamTls) -> Option<Accepted> {
     let shaken = match serving.worker.server_context(tls) {
         None => Err(Outcome::NoSecret),
         Some(context) => tokio::time::timeout(tls.handshake_timeout, context.accept(stream))
@@ -74,7 +78,7 @@ async fn secure(stream: Stream, serving: &Serving, tls: &DownstreamTls) -> Optio
     };
     let outcome = shaken.as_ref().map_or_else(|outcome| *outcome, |_| Outcome::Done);
     tls::count(Side::Downstream, outcome);
-    shaken.inspect_err(|outcome| debug!(?outcome, "downstream handshake failed")).ok().map(|it| it.stream)
+    shaken.inspect_err(|outcome| debug!(?outcome, "downstream handshake failed")).ok()
 }
 
 async fn serve_http1(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> hyper::Result<()> {

@@ -1,6 +1,9 @@
 //! Who is at the other end of a connection.
 
+use std::sync::Arc;
+
 use rustls::pki_types::CertificateDer;
+use weft_proto::spiffe::SpiffeId;
 
 use super::names::Names;
 
@@ -13,20 +16,43 @@ pub struct Peer {
     pub names: Names,
     /// Whether the validation context vouches for that; without one any certificate is taken.
     pub verified: bool,
+    /// The SPIFFE id that was proven.
+    pub spiffe: Option<SpiffeId>,
 }
 
 impl Peer {
     /// From a finished handshake; none when the leaf cannot be read.
     pub fn new(chain: &[CertificateDer<'static>], verified: bool) -> Option<Self> {
         let names = Names::of(chain.first()?).ok()?;
-        Some(Self { chain: chain.to_vec(), names, verified })
+        let spiffe = names.spiffe().filter(|_| verified);
+        Some(Self { chain: chain.to_vec(), names, verified, spiffe })
     }
 
-    /// The identity that was proven: a SPIFFE id, or the first URI.
+    /// The identity that was proven, for metrics and logs: a SPIFFE id, or the first URI.
     pub fn principal(&self) -> Option<&str> {
-        if !self.verified {
-            return None;
-        }
-        self.names.principal()
+        self.names.principal().filter(|_| self.verified)
+    }
+}
+
+/// What is known of a connection over TLS that ends here.
+#[derive(Debug, Default)]
+pub struct Secured {
+    /// The client, if it showed a certificate.
+    pub peer: Option<Peer>,
+    /// The identity that was shown to it: a SPIFFE id, or the first URI of the certificate.
+    pub own: Option<Arc<str>>,
+    /// The server's name that it asked for, lower case.
+    pub server_name: Option<Box<str>>,
+}
+
+impl Secured {
+    /// The client's SPIFFE id, if it proved one.
+    pub fn spiffe(&self) -> Option<&SpiffeId> {
+        self.peer.as_ref()?.spiffe.as_ref()
+    }
+
+    /// Whether both sides proved who they are.
+    pub fn is_mutual(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.verified)
     }
 }

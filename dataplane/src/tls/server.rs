@@ -11,7 +11,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{
     Outcome,
-    peer::Peer,
+    peer::{Peer, Secured},
     secret::Certificate,
     store::{Material, Missing},
     verify::Clients,
@@ -34,10 +34,8 @@ pub struct ServerContext {
 pub struct Accepted {
     /// Carries the plain text.
     pub stream: Stream,
-    /// What was agreed to be spoken.
-    pub alpn: Option<Vec<u8>>,
-    /// Who the client is, if it showed a certificate.
-    pub peer: Option<Peer>,
+    /// Who is at both ends.
+    pub secured: Secured,
 }
 
 impl ServerContext {
@@ -86,13 +84,14 @@ impl ServerContext {
             .await
             .map_err(|error| Outcome::of(&error))?;
         let (_, connection) = stream.get_ref();
-        let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+        let server_name = connection.server_name().map(|name| name.to_ascii_lowercase().into());
         let verified = self.material.trust.as_ref().is_some_and(|trust| trust.proves());
         let peer = match connection.peer_certificates() {
             None => None,
             Some(chain) => Some(Peer::new(chain, verified).ok_or(Outcome::BadCertificate)?),
         };
-        Ok(Accepted { stream: Stream::tls(TlsStream::Server(stream)), alpn, peer })
+        let secured = Secured { peer, own: self.own.clone(), server_name };
+        Ok(Accepted { stream: Stream::tls(TlsStream::Server(stream)), secured })
     }
 }
 

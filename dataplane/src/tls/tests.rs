@@ -93,7 +93,7 @@ fn both_sides_know_each_other_after_mutual_tls() {
     let (a, b) = (ca.issue(&spiffe(A)), ca.issue(&spiffe(B)));
     let (down, up) = (downstream(&[&b], Some(ca.trusted())), upstream(&[&a], Some(ca.trusted())));
     let shaken = run(shake(&down, &up));
-    let peer = shaken.server.unwrap().peer.unwrap();
+    let peer = shaken.server.unwrap().secured.peer.unwrap();
     assert_eq!((peer.principal(), peer.names.subject.as_str()), (Some(A), "O=Weft\\, \\\"tests\\\",CN=leaf"));
     let (_, peer) = shaken.client.unwrap();
     assert_eq!(peer.unwrap().principal(), Some(B));
@@ -224,7 +224,7 @@ fn an_optional_client_certificate_is_verified_when_there_is_one() {
     let mut down = downstream(&[&ca.issue(&dns("a.test"))], Some(ca.trusted()));
     down.require_client_certificate = false;
     let shaken = run(shake(&down, &upstream(&[], Some(ca.trusted()))));
-    assert!(shaken.server.unwrap().peer.is_none() && shaken.client.is_ok());
+    assert!(shaken.server.unwrap().secured.peer.is_none() && shaken.client.is_ok());
     let stranger = Ca::new("other").issue(&spiffe(A));
     let shaken = run(shake(&down, &upstream(&[&stranger], Some(ca.trusted()))));
     assert_eq!(shaken.server.err(), Some(Outcome::Untrusted));
@@ -277,8 +277,11 @@ fn the_purpose_decides_the_protocol_where_nothing_else_does() {
     down.common.alpn.remove(0);
     let only_http1 = server(&down);
     let client = client(&upstream(&[], Some(ca.trusted())));
-    let agreed =
-        |purpose, server| run(shake_for(purpose, server, &client)).server.map(|accepted| accepted.alpn);
+    let agreed = |purpose, server| {
+        run(shake_for(purpose, server, &client))
+            .server
+            .map(|accepted| accepted.stream.alpn().map(<[u8]>::to_vec))
+    };
     assert_eq!(agreed(Purpose::Http2, &both), Ok(Some(b"h2".to_vec())));
     assert_eq!(agreed(Purpose::Http1, &both), Ok(Some(b"http/1.1".to_vec())));
     assert_eq!(agreed(Purpose::Tcp, &both), Ok(None));
