@@ -200,6 +200,10 @@ impl Canary {
             self.notes.push(format!("{} rules before the one that is shown stay as they are", self.rule));
         }
         let field = format!("spec.http[{}]", self.rule);
+        if let HttpAction::Delegate(_) = &rule.action {
+            let hint = "change the weights there by hand";
+            return self.refuse(document, &field, "its rules stand in another document", hint);
+        }
         let HttpAction::Route(destinations) = &rule.action else {
             return self.refuse(
                 document,

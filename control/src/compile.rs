@@ -16,7 +16,10 @@
 //! proxy that has the service asks, and shared by all proxies there: an endpoint change then costs as many compiled
 //! services as there are such places. Other services are the same allocation for every proxy.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use weft_proto::node::NodeMetadata;
 
@@ -60,7 +63,8 @@ use tables::{Same, Source, Tables};
 use crate::{
     access_log::MeshLogs,
     documents::{
-        self, Document, DocumentSet, DocumentSpec, LocalityLb, Verdict, by_host::ByHost, hosts::Hosts,
+        self, Document, DocumentSet, DocumentSpec, Labels, LocalityLb, Verdict, by_host::ByHost,
+        delegate::Resolved, hosts::Hosts,
     },
     model::{Mesh, OutboundPolicy, ServiceKey},
     resource::{Asked, ResourceSet},
@@ -70,6 +74,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Compiler {
     world: Arc<World>,
+    resolved: Resolved,
     outbound_policy: OutboundPolicy,
     /// How load goes by locality where no document says.
     locality: Arc<LocalityLb>,
@@ -96,7 +101,10 @@ pub struct World {
     domain: Arc<str>,
     logs: Arc<MeshLogs>,
     services: Services,
+    /// With every rule where it counts.
     documents: Arc<DocumentSet>,
+    /// Sets of labels that rules ask of their clients.
+    labels_asked: Arc<BTreeSet<Arc<Labels>>>,
     hosts: Arc<Hosts>,
     rules: Arc<Rules>,
     /// Policies of health checks by host.
@@ -127,12 +135,20 @@ impl Compiler {
     /// Nothing compiled yet, of a mesh for which `options` hold.
     pub fn new(options: Options) -> Self {
         let Options { outbound_policy, locality, logs } = options;
-        Self { world: Arc::default(), outbound_policy, locality: Arc::new(locality), logs: Arc::new(logs) }
+        Self {
+            world: Arc::default(),
+            resolved: Resolved::default(),
+            outbound_policy,
+            locality: Arc::new(locality),
+            logs: Arc::new(logs),
+        }
     }
 
     /// Compiles what changed since the last update, and shares the rest.
-    pub fn update(&mut self, mesh: Arc<Mesh>, documents: Arc<DocumentSet>) -> Arc<World> {
+    pub fn update(&mut self, mesh: Arc<Mesh>, written: Arc<DocumentSet>) -> Arc<World> {
         let previous = self.world.clone();
+        self.resolved = self.resolved.following(&written);
+        let documents = self.resolved.documents().clone();
         let services = services::all(&mesh, &documents, &previous.services);
         let same_shape =
             mesh.domain == previous.domain && services::same_shapes(&services, &previous.services);
@@ -145,10 +161,15 @@ impl Compiler {
         // Routes name what is hashed, which destination rules say.
         let same_hashing = same_rules || !(hashes(&documents) || hashes(before));
         let same_grants = same(documents.reference_grants(), before.reference_grants());
+        let same_virtual_services = same(documents.virtual_services(), before.virtual_services());
+        let labels_asked = match same_virtual_services {
+            true => previous.labels_asked.clone(),
+            false => Arc::new(lens::labels_asked(&documents)),
+        };
         let same_routes = same_shape
             && same_hashing
             && same_grants
-            && same(documents.virtual_services(), before.virtual_services())
+            && same_virtual_services
             && same(documents.routes(), before.routes());
         let edge = |document: &&Arc<Document>| {
             matches!(document.spec, DocumentSpec::GatewayClass(_) | DocumentSpec::Namespace(_))
@@ -164,7 +185,7 @@ impl Compiler {
             same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));
         let verdict = match same_documents {
             true => previous.verdict.clone(),
-            false => Arc::new(documents::judge(&documents, &mesh)),
+            false => Arc::new(documents::judge(&written, &mesh)),
         };
         let rules = match same_rules {
             true => previous.rules.clone(),
@@ -237,6 +258,7 @@ impl Compiler {
             logs: self.logs.clone(),
             services,
             documents,
+            labels_asked,
             hosts,
             rules,
             checks,
@@ -278,7 +300,7 @@ impl World {
     /// What a proxy receives, and what it names beyond. Proxies that are equal in both share one set.
     pub fn resources_asked(&self, node: &NodeMetadata, asked: &Asked) -> Arc<ResourceSet> {
         self.scopes.find_or_compile(node, asked, || {
-            let sight = Sight::new(self, Lens::of(&self.documents, node));
+            let sight = Sight::new(self, Lens::of(&self.documents, &self.labels_asked, node));
             let lens = sight.perspective().map(|of| of.lens.key());
             (lens, scope::resources(sight, node, asked))
         })

@@ -20,18 +20,23 @@
 //! | service of GRPCRoutes and HTTPRoutes | the GRPCRoutes |
 //! | host of GRPCRoutes and HTTPRoutes at one listener | the older route; the other is not accepted there |
 //! | port and host of listeners of one gateway | none of them is served; of several gateways they count as one |
-//! | host of DestinationRules | they are merged: subsets by name, each part of the policy, the oldest first |
+//! | rules of a VirtualService without hosts | every VirtualService that delegates to it has them (`delegate`) |
 //! | host of HealthCheckPolicies | the oldest |
 //! | port of Gateways by servers of different classes (plain HTTP, plain TCP, TLS) or addresses | the oldest server's holds |
 //! | name on a TLS port of Gateways | the oldest |
 //! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 pub mod attach;
 pub mod by_host;
 mod check;
 pub mod claims;
+pub mod delegate;
 mod destination_rule;
 mod duration;
 pub mod edit;
@@ -81,9 +86,9 @@ pub use tree::Place;
 pub use values::{HeaderChanges, HeaderOperations, PathMatch, StringMatch};
 pub use verdict::{Verdict, check, judge};
 pub use virtual_service::{
-    Abort, AbortStatus, Backend, ConnectionMatch, Cors, Delay, Destination, DirectResponse, Fault,
-    HttpAction, HttpMatch, HttpRoute, MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort, Retries,
-    Rewrite, SAFE_RETRY_ON, TcpRoute, TlsMatch, TlsRoute, VirtualService,
+    Abort, AbortStatus, Backend, ConnectionMatch, Cors, Delay, Delegate, Destination, DirectResponse, Fault,
+    HttpAction, HttpMatch, HttpRoute, Labels, MESH_GATEWAY, Mirror, Redirect, RedirectPath, RedirectPort,
+    Retries, Rewrite, SAFE_RETRY_ON, Source, TcpRoute, TlsMatch, TlsRoute, VirtualService,
 };
 pub use workload_group::WorkloadGroup;
 
@@ -165,6 +170,17 @@ impl Document {
     /// `VirtualService/default/reviews`.
     pub fn key(&self) -> Arc<str> {
         key(self.kind, &self.namespace, &self.name)
+    }
+
+    /// The keys of all documents that say what it says: its own, and those of which it took over rules.
+    pub fn keys(&self) -> impl Iterator<Item = Arc<str>> {
+        let delegates = match &self.spec {
+            DocumentSpec::VirtualService(spec) => Some(spec.delegates()),
+            _ => None,
+        };
+        let delegates: BTreeSet<Arc<str>> =
+            delegates.into_iter().flatten().map(|delegate| delegate.key()).collect();
+        std::iter::once(self.key()).chain(delegates)
     }
 
     /// Where it counts; none for kinds that do not say.

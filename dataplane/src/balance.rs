@@ -71,6 +71,10 @@ pub trait Gauges {
     fn cost(&self, index: usize) -> f64;
     /// Whether this request was tried there already.
     fn tried(&self, index: usize) -> bool;
+    /// Whether this request leaves some priorities,
+    fn leaves(&self) -> bool;
+    /// and that of this endpoint.
+    fn left(&self, index: usize) -> bool;
 }
 
 /// Where picks go; kept, so that the common cases cost nothing.
@@ -177,7 +181,9 @@ impl Balancer {
             _ => 0,
         };
         let (level, degraded) = match self.way {
-            Way::Sole(index) if self.levels.len() == 1 || !gauges.tried(index) => return Some(index),
+            Way::Sole(index) if self.levels.len() == 1 || !(gauges.leaves() || gauges.tried(index)) => {
+                return Some(index);
+            }
             Way::Sole(_) => self.draw_level(0)?,
             Way::Level { level, degraded } => (level, degraded),
             Way::Levels => {
@@ -188,6 +194,15 @@ impl Balancer {
         let slow_start = self.policy.slow_start.as_ref().filter(|_| warming);
         let warmth = warmth(slow_start, &self.ready, now);
         let picked = self.levels[level].pick(degraded, hash, warming, &warmth, gauges, rng);
+        let leaves = |level: &Level| level.members().any(|index| gauges.left(index));
+        if gauges.leaves() && leaves(&self.levels[level]) {
+            // Those that are left lose their load to the next that has anybody.
+            let others = self.levels.iter_mut().filter(|other| !leaves(other));
+            let mut found = others.filter_map(|other| other.pick(false, hash, warming, &warmth, gauges, rng));
+            if let Some(found) = found.next() {
+                return Some(found);
+            }
+        }
         if !picked.is_some_and(|index| gauges.tried(index)) {
             return picked;
         }

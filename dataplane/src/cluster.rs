@@ -13,6 +13,7 @@ pub mod vital;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
+    num::NonZeroUsize,
     rc::Rc,
     sync::{
         Arc,
@@ -252,7 +253,7 @@ impl Cluster {
         rng: &mut SmallRng,
         hash: Option<u64>,
         ends: &Ends,
-        tried: &[Rc<Host>],
+        tried: Tried<'_>,
     ) -> Result<Rc<Host>, Fault> {
         match self.spec.discovery {
             Discovery::OriginalDestination => self.originals.host(self, ends.original),
@@ -260,8 +261,8 @@ impl Cluster {
         }
     }
 
-    /// Picks an endpoint, another than `tried` where there is one. `hash` is the request's, if it has one.
-    pub fn pick(&self, rng: &mut SmallRng, hash: Option<u64>, tried: &[Rc<Host>]) -> Result<Rc<Host>, Fault> {
+    /// Picks an endpoint, other than what was tried where there is one. `hash` is the request's, if it has one.
+    pub fn pick(&self, rng: &mut SmallRng, hash: Option<u64>, tried: Tried<'_>) -> Result<Rc<Host>, Fault> {
         let mut balancer = self.balancer.borrow_mut();
         let epoch = self.counters.vitals.epoch();
         if epoch != self.epoch.get() {
@@ -375,10 +376,29 @@ impl Host {
     }
 }
 
+/// Where a request was tried, and what that means for the next try.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried<'a> {
+    /// The endpoints.
+    pub hosts: &'a [Rc<Host>],
+    /// Whether others come before them.
+    pub avoid: bool,
+    /// Each time that so many were tried, their priorities are left while there are others.
+    pub leave_every: Option<NonZeroUsize>,
+}
+
+impl Tried<'_> {
+    /// The endpoints whose priorities are left.
+    fn left(&self) -> &[Rc<Host>] {
+        let every = self.leave_every.map_or(usize::MAX, NonZeroUsize::get);
+        &self.hosts[..self.hosts.len() / every * every]
+    }
+}
+
 /// The endpoints as they are when one is picked.
 struct Moment<'a> {
     hosts: &'a [Rc<Host>],
-    tried: &'a [Rc<Host>],
+    tried: Tried<'a>,
     now: Instant,
 }
 
@@ -398,6 +418,20 @@ impl Gauges for Moment<'_> {
     }
 
     fn tried(&self, index: usize) -> bool {
-        self.tried.iter().any(|host| Rc::ptr_eq(&host.pool, &self.hosts[index].pool))
+        self.tried.avoid && self.is_among(self.tried.hosts, index)
+    }
+
+    fn leaves(&self) -> bool {
+        !self.tried.left().is_empty()
+    }
+
+    fn left(&self, index: usize) -> bool {
+        self.is_among(self.tried.left(), index)
+    }
+}
+
+impl Moment<'_> {
+    fn is_among(&self, hosts: &[Rc<Host>], index: usize) -> bool {
+        hosts.iter().any(|host| Rc::ptr_eq(&host.pool, &self.hosts[index].pool))
     }
 }

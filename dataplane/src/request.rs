@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     body::{Incoming, ResponseBody, Source},
-    cluster::{Cluster, Counted, Failed, Host, Lease},
+    cluster::{Cluster, Counted, Failed, Host, Lease, Tried},
     fault::{Cause, Fault},
     filter::{self, Effects, Exchange},
     listener::Serving,
@@ -323,7 +323,12 @@ async fn settle(
     let worker = &serving.worker;
     let mut retrying = None; // Counts against the retry limit while the retry is under way.
     loop {
-        let host = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, &tried))?;
+        let before = Tried {
+            hosts: &tried,
+            avoid: policy.is_some_and(|policy| policy.avoid_tried),
+            leave_every: policy.and_then(|policy| policy.leave_priorities_every),
+        };
+        let host = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, before))?;
         record.try_at(&host);
         let result = attempt(&host, cluster, policy, &mut outgoing, retries_left == 0).await;
         let outcome = match &result {
@@ -355,7 +360,7 @@ async fn settle(
         drop(result); // Closes the try that is given up.
         let retry = policy.retries_max - retries_left;
         retries_left -= 1;
-        if policy.avoid_tried {
+        if policy.avoid_tried || policy.leave_priorities_every.is_some() {
             tried.push(host);
         }
         let pause = asked.unwrap_or_else(|| worker.with_rng(|rng| retry::pause(policy, retry, rng)));

@@ -143,6 +143,7 @@ mod tests {
         let policy = RetryPolicy {
             retry_after: None,
             avoid_tried: true,
+            leave_priorities_every: None,
             on: RetryOn::default(),
             retries_max: 3,
             per_try_timeout: None,

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     access_log::Facts,
-    cluster::{Cluster, Host},
+    cluster::{Cluster, Host, Tried},
     fault::{Cause, Fault, Flags},
     listener::Serving,
     request::{
@@ -78,7 +78,8 @@ async fn carry(
     let hash = listener.hash_source_ip.then(|| source_ip(&serving.ends)).flatten();
     let mut tried = Vec::new();
     let (connected, host, attempt) = loop {
-        let chosen = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, &tried));
+        let before = Tried { hosts: &tried, avoid: true, leave_every: None };
+        let chosen = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, before));
         let host = chosen.map_err(|fault| fault.cause)?;
         let attempt = Attempt::start(host.load(&worker.loads), Instant::now());
         let connected = host.connect(&cluster.counters, Purpose::Tcp).await;

@@ -234,7 +234,7 @@ impl Canary {
                     |to: &documents::Destination| to.subset.as_ref().map(|subset| subset.text.clone());
                 to.iter().map(|to| (subset(to), to.weight)).collect::<Vec<_>>()
             }
-            HttpAction::Redirect(_) | HttpAction::Direct(_) => Vec::new(),
+            HttpAction::Redirect(_) | HttpAction::Direct(_) | HttpAction::Delegate(_) => Vec::new(),
         };
         let others = old.http.iter().zip(&spec.http).enumerate().filter(|(i, _)| *i != self.rule);
         let mut found = spec.http.get(self.rule).map(weights).unwrap_or_default();

@@ -16,6 +16,7 @@ use super::{
     edge::{self, EdgeHost, Served},
     ir::{Authorities, Certificate, Chain, ChainMatch, Clients, RouteConfig, ServerTls, Serves, VirtualHost},
     l4::{self, Taken},
+    lens::Lens,
     routes::View,
     secrets, tables,
 };
@@ -100,13 +101,19 @@ pub(crate) struct Chains {
 }
 
 /// Compiles a port that is not plain HTTP.
-pub(crate) fn chains(world: &World, node: &NodeMetadata, number: u16, port: &Port<'_>) -> Chains {
+pub(crate) fn chains(
+    world: &World,
+    node: &NodeMetadata,
+    client: &Lens,
+    number: u16,
+    port: &Port<'_>,
+) -> Chains {
     let mut found = Chains::default();
     let owners = owners(port);
     for (i, (document, server)) in port.servers.iter().enumerate() {
         found.documents.insert(document.key());
         let foreign = foreign(server, &owners, i);
-        let of = Of { world, node, document, server, gateway: name_of(document), number, foreign };
+        let of = Of { world, node, client, document, server, gateway: name_of(document), number, foreign };
         match (server.protocol, &server.tls) {
             (ServerProtocol::Http, Some(tls)) => found.https(&of, tls),
             (ServerProtocol::Tcp, Some(tls)) => found.terminated(&of, tls),
@@ -151,6 +158,7 @@ fn foreign(server: &Server, owners: &BTreeMap<Arc<str>, usize>, own: usize) -> V
 struct Of<'a> {
     world: &'a World,
     node: &'a NodeMetadata,
+    client: &'a Lens,
     document: &'a Arc<Document>,
     server: &'a Server,
     gateway: String,
@@ -160,7 +168,7 @@ struct Of<'a> {
 
 impl<'a> Of<'a> {
     fn view(&self) -> View<'_> {
-        View { gateway: &self.gateway, ..view(self.world, self.node, self.number) }
+        View { gateway: &self.gateway, ..view(self.world, self.client, self.number) }
     }
 
     /// Virtual services of the gateway, the oldest first.
@@ -313,7 +321,7 @@ fn hosts(
             let name = format!("{first}:{}", of.number).into();
             let routes = of.view().routes(document, rule).into();
             hosts.push(VirtualHost { name, domains, routes });
-            documents.insert(document.key());
+            documents.extend(document.keys());
         }
     }
     (hosts, documents)
@@ -324,6 +332,7 @@ fn hosts(
 pub(crate) fn table(
     world: &World,
     node: &NodeMetadata,
+    client: &Lens,
     number: u16,
     port: &Port<'_>,
 ) -> (RouteConfig, Vec<Arc<str>>) {
@@ -338,7 +347,7 @@ pub(crate) fn table(
     };
     for (document, server) in &port.servers {
         let (gateway, foreign) = (name_of(document), Vec::new());
-        let of = Of { world, node, document, server, gateway, number, foreign };
+        let of = Of { world, node, client, document, server, gateway, number, foreign };
         documents.insert(document.key());
         if server.redirect {
             all.extend(redirected(&of, &mut claim));
@@ -348,7 +357,7 @@ pub(crate) fn table(
         all.extend(found);
         documents.extend(shaped);
     }
-    let view = view(world, node, number);
+    let view = view(world, client, number);
     for (host, edge) in edges.iter().filter(|(host, _)| !taken.contains(*host)) {
         documents.extend(edge.claimants.iter().map(|claimant| claimant.document.key()));
         let (name, domains) = (format!("{host}:{number}").into(), vec![host.clone()]);
@@ -367,13 +376,13 @@ fn redirected(of: &Of<'_>, claim: &mut impl FnMut(&Document, &Arc<str>) -> bool)
 }
 
 /// What routes are looked at from, for those of no gateway by name.
-fn view<'a>(world: &'a World, node: &'a NodeMetadata, port: u16) -> View<'a> {
+fn view<'a>(world: &'a World, client: &'a Lens, port: u16) -> View<'a> {
     View {
         hosts: &world.hosts,
         services: &world.services,
         rules: &world.rules,
         grants: &world.verdict.attachments.grants,
-        client: &node.namespace,
+        client,
         gateway: "",
         port,
     }

@@ -217,6 +217,8 @@ pub(crate) struct Retry {
     pub(crate) backoff: Option<Duration>,
     /// Endpoints that were tried are avoided while there are others.
     pub(crate) avoid_tried: bool,
+    /// Priorities that were tried are left.
+    pub(crate) leave_tried_priorities: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,12 +1,12 @@
-//! From where the mesh is looked at: a namespace, in which documents count that are exported to it, and a `Sidecar` document,
-//! which imports some of what counts there.
+//! From where the mesh is looked at: a namespace, in which documents count that are exported to it, a `Sidecar` document,
+//! which imports some of what counts there, and the labels by which rules choose their clients.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weft_proto::node::{NodeMetadata, Role};
 
 use crate::{
-    documents::{Document, DocumentSet, DocumentSpec, Sidecar},
+    documents::{Document, DocumentSet, DocumentSpec, Labels, Sidecar, Source},
     model::Service,
 };
 
@@ -17,6 +17,7 @@ pub(crate) struct LensKey {
     pub(crate) namespace: Arc<str>,
     /// Key of the Sidecar.
     sidecar: Option<Arc<str>>,
+    labels: Vec<Arc<Labels>>,
 }
 
 /// From where a client looks. The default is a stranger's, who sees what is exported everywhere.
@@ -25,23 +26,46 @@ pub(crate) struct Lens {
     /// Namespace.
     pub(crate) namespace: Arc<str>,
     sidecar: Option<Arc<Document>>,
+    /// Of the labels that rules ask of their clients, those that it has.
+    labels: Vec<Arc<Labels>>,
+}
+
+/// All sets of labels that rules ask of their clients, each once.
+pub(crate) fn labels_asked(documents: &DocumentSet) -> BTreeSet<Arc<Labels>> {
+    let sources = documents.virtual_services().flat_map(|(_, rule)| rule.sources());
+    sources.filter(|source| !source.labels.is_empty()).map(|source| Arc::new(source.labels.clone())).collect()
 }
 
 impl Lens {
-    /// Of a client.
-    pub(crate) fn of(documents: &DocumentSet, node: &NodeMetadata) -> Self {
+    /// Of a client. `asked` are all sets of labels that rules ask of their clients.
+    pub(crate) fn of(documents: &DocumentSet, asked: &BTreeSet<Arc<Labels>>, node: &NodeMetadata) -> Self {
+        let has = |labels: &&Arc<Labels>| {
+            labels.iter().all(|(name, value)| node.labels.get(&**name).is_some_and(|has| **has == **value))
+        };
         // What a gateway needs is said by its routes.
         let sidecar = match node.role {
             Role::Sidecar => documents.sidecar_of(&node.namespace, &node.labels).cloned(),
             Role::Gateway => None,
         };
-        Self { namespace: node.namespace.as_str().into(), sidecar }
+        let labels = asked.iter().filter(has).cloned().collect();
+        Self { namespace: node.namespace.as_str().into(), sidecar, labels }
     }
 
     /// What tells it from others of the same documents.
     pub(crate) fn key(&self) -> LensKey {
         let sidecar = self.sidecar.as_ref().map(|document| document.key());
-        LensKey { namespace: self.namespace.clone(), sidecar }
+        LensKey { namespace: self.namespace.clone(), sidecar, labels: self.labels.clone() }
+    }
+
+    /// Whether a rule is meant for clients like this one. Of strangers neither namespace nor labels are known.
+    pub(crate) fn is_meant(&self, source: &Source) -> bool {
+        source.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace)
+            && (source.labels.is_empty() || self.labels.iter().any(|labels| **labels == source.labels))
+    }
+
+    /// Whether it has labels that some rule asks for.
+    pub(crate) fn is_labelled(&self) -> bool {
+        !self.labels.is_empty()
     }
 
     /// Whether it has a Sidecar.

@@ -66,6 +66,6 @@ impl Sight<'_> {
 
 impl OtherHost {
     fn found(&self) -> Found {
-        (self.routes.clone(), [self.document.clone()].into())
+        (self.routes.clone(), self.documents.clone())
     }
 }

@@ -115,7 +115,7 @@ impl Perspectives {
 
     /// The perspective of a lens; none where it sees what strangers see.
     pub(crate) fn of(&self, world: &World, lens: Lens) -> Option<Arc<Perspective>> {
-        if !lens.is_narrow() && !self.special.contains(&lens.namespace) {
+        if !lens.is_narrow() && !lens.is_labelled() && !self.special.contains(&lens.namespace) {
             return None;
         }
         let key = lens.key();
@@ -132,8 +132,8 @@ impl Perspectives {
     }
 }
 
-/// Namespaces whose clients may see what strangers do not: documents are exported to them and not to all, or they have
-/// destination rules or routes of the Gateway API, which count for their own clients first.
+/// Namespaces whose clients may see what strangers do not: documents are exported to them and not to all, rules are meant
+/// for them, or they have destination rules or routes of the Gateway API, which count for their own clients first.
 pub(crate) fn special(
     documents: &DocumentSet,
     rules: &Rules,
@@ -144,5 +144,7 @@ pub(crate) fn special(
         document.export_to().into_iter().flat_map(move |export| export.namespaces(home))
     });
     let own = rules.namespaces().cloned().chain(attachments.consumer_namespaces());
-    exported.map(Arc::from).chain(own).collect()
+    let sources = documents.virtual_services().flat_map(|(_, rule)| rule.sources());
+    let meant = sources.filter_map(|source| source.namespace.clone());
+    exported.map(Arc::from).chain(own).chain(meant).collect()
 }

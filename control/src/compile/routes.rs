@@ -7,6 +7,7 @@ use weft_proto::node::cluster_name;
 use super::{
     clusters,
     ir::{Action, Filters, Forward, HeaderMatch, Match, Mirror, Redirect, Retry, Route, Weighted},
+    lens::Lens,
     rules::Rules,
     services::{self, Services},
 };
@@ -27,6 +28,7 @@ pub(crate) fn default_retry() -> Option<Retry> {
         per_try_timeout: None,
         backoff: None,
         avoid_tried: true,
+        leave_tried_priorities: false,
     })
 }
 
@@ -36,8 +38,7 @@ pub(crate) struct View<'a> {
     pub(crate) services: &'a Services,
     /// Destination rules.
     pub(crate) rules: &'a Rules,
-    /// The namespace of the client.
-    pub(crate) client: &'a str,
+    pub(crate) client: &'a Lens,
     /// Who may refer to what in another namespace.
     pub(crate) grants: &'a Grants,
     /// `mesh`, or `namespace/name` of a gateway.
@@ -54,7 +55,8 @@ impl View<'_> {
             let empty = [HttpMatch::default()];
             let matches = if rule.matches.is_empty() { &empty[..] } else { &rule.matches[..] };
             for found in matches.iter().filter(|found| self.concerns(document, found)) {
-                let route = self.route(document, rule, found);
+                let document = rule.written_in.as_deref().unwrap_or(document);
+                let Some(route) = self.route(document, rule, found) else { continue };
                 let last = route.matches == Match::default();
                 routes.push(route);
                 if last {
@@ -66,12 +68,12 @@ impl View<'_> {
     }
 
     fn concerns(&self, document: &Document, found: &HttpMatch) -> bool {
-        self.is_for(document, found.port, &found.gateways)
+        self.is_for(document, found.port, &found.gateways) && self.client.is_meant(&found.source)
     }
 
     /// Whether connections from here are meant.
     pub(crate) fn concerns_connection(&self, document: &Document, found: &ConnectionMatch) -> bool {
-        self.is_for(document, found.port, &found.gateways)
+        self.is_for(document, found.port, &found.gateways) && self.client.is_meant(&found.source)
     }
 
     fn is_for(&self, document: &Document, port: Option<u16>, gateways: &[Located]) -> bool {
@@ -80,8 +82,10 @@ impl View<'_> {
             && (gateways.is_empty() || gateways.iter().any(|gateway| named(&gateway.text)))
     }
 
-    pub(super) fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Route {
+    /// One alternative of a rule that does something by itself. Its names are read as in `document`.
+    pub(super) fn route(&self, document: &Document, rule: &HttpRoute, found: &HttpMatch) -> Option<Route> {
         let action = match &rule.action {
+            HttpAction::Delegate(_) => return None,
             HttpAction::Route(destinations) => Action::Forward(self.forward(document, rule, destinations)),
             HttpAction::Redirect(to) => Action::Redirect(redirect(to, self.port)),
             HttpAction::Direct(direct) => Action::Direct { status: direct.status, body: direct.body.clone() },
@@ -91,7 +95,7 @@ impl View<'_> {
             (true, _) => found.name.clone(),
             (_, true) => rule.name.clone(),
         };
-        Route {
+        Some(Route {
             name,
             matches: matches(found),
             action,
@@ -102,7 +106,7 @@ impl View<'_> {
                 request_bytes_max: None,
             },
             stat_prefix: found.stat_prefix.clone(),
-        }
+        })
     }
 
     fn forward(&self, document: &Document, rule: &HttpRoute, destinations: &[Destination]) -> Forward {
@@ -134,12 +138,12 @@ impl View<'_> {
         let host = self.hosts.canonical(to.host, &document.namespace);
         let key = self.hosts.find(to.host, &document.namespace);
         let home = key.map(|key| &*key.namespace).unwrap_or_default();
-        self.hash_key_of(&host, home, to.subset, self.port_of(document, &to))
+        self.hash_key_of(&host, home, to.subset, self.port_of(&document.namespace, &to))
     }
 
     /// What requests to a port of a host of namespace `home` are hashed by.
     pub(crate) fn hash_key_of(&self, host: &str, home: &str, subset: &str, port: u16) -> Option<HashKey> {
-        let rules = self.rules.of(host, home, self.client);
+        let rules = self.rules.of(host, home, &self.client.namespace);
         let rules: Vec<_> = services::destination_rules(&rules).collect();
         clusters::hash_key(&rules, subset, port)
     }
@@ -147,13 +151,14 @@ impl View<'_> {
     /// The cluster of a destination.
     pub(crate) fn cluster<'b>(&self, document: &Document, to: impl Into<To<'b>>) -> Arc<str> {
         let to = to.into();
-        let canonical = self.hosts.canonical(to.host, &document.namespace);
-        cluster_name(self.port_of(document, &to), to.subset, &canonical).into()
+        let namespace = to.namespace.unwrap_or(&document.namespace);
+        let canonical = self.hosts.canonical(to.host, namespace);
+        cluster_name(self.port_of(namespace, &to), to.subset, &canonical).into()
     }
 
     /// The destination's port, else the service's only port, else the port that the client used.
-    fn port_of(&self, document: &Document, to: &To<'_>) -> u16 {
-        let service = self.hosts.find(to.host, &document.namespace).and_then(|key| self.services.get(key));
+    fn port_of(&self, namespace: &str, to: &To<'_>) -> u16 {
+        let service = self.hosts.find(to.host, namespace).and_then(|key| self.services.get(key));
         let only = match service.map(|service| service.ports.as_slice()) {
             Some([only]) => Some(only.number),
             _ => None,
@@ -167,19 +172,21 @@ pub(crate) struct To<'a> {
     host: &'a Arc<str>,
     subset: &'a str,
     port: Option<u16>,
+    /// Where its name is read; none is in the document.
+    namespace: Option<&'a Arc<str>>,
 }
 
 impl<'a> From<&'a Destination> for To<'a> {
     fn from(to: &'a Destination) -> Self {
         let subset = to.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
-        Self { host: &to.host.text, subset, port: to.port }
+        Self { host: &to.host.text, subset, port: to.port, namespace: None }
     }
 }
 
 impl<'a> From<&'a documents::Mirror> for To<'a> {
     fn from(to: &'a documents::Mirror) -> Self {
         let subset = to.subset.as_ref().map(|subset| &*subset.text).unwrap_or_default();
-        Self { host: &to.host.text, subset, port: to.port }
+        Self { host: &to.host.text, subset, port: to.port, namespace: to.namespace.as_ref() }
     }
 }
 
@@ -247,5 +254,6 @@ fn retry(retries: &Retries) -> Option<Retry> {
         per_try_timeout: retries.per_try_timeout,
         backoff: retries.backoff,
         avoid_tried: retries.avoid_tried,
+        leave_tried_priorities: retries.leave_tried_localities,
     })
 }

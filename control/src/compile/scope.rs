@@ -173,11 +173,11 @@ impl Scope<'_> {
 
     /// Puts the connections that a virtual service of the mesh routes before those that go to the service itself.
     fn route_connections(&mut self, listener: &mut Listener, host: &Arc<str>, port: u16) -> Vec<Arc<str>> {
-        let (world, client) = (self.sight.world(), &self.node.namespace);
+        let (world, client) = (self.sight.world(), self.sight.lens());
         let is_for = |document: &Document, rule: &VirtualService| {
             let named = |name: &Located| world.hosts.canonical(&name.text, &document.namespace) == *host;
             !(rule.tls.is_empty() && rule.tcp.is_empty())
-                && document.is_visible_in(client)
+                && document.is_visible_in(&client.namespace)
                 && claims::belongs(document, rule, MESH_GATEWAY)
                 && rule.hosts.iter().any(named)
         };
@@ -196,7 +196,7 @@ impl Scope<'_> {
             listener.chains = chains;
             self.clusters.extend(listener.tcp_clusters().cloned());
         }
-        vec![document.key()]
+        document.keys().collect()
     }
 
     fn inbound(&mut self, inbound: &Inbound) {
@@ -339,14 +339,14 @@ impl Scope<'_> {
             let bind = SocketAddr::new(port.bind.unwrap_or(ip), bound);
             let name: Arc<str> = format!("gateway|{number}").into();
             if port.class == ServerClass::Http {
-                let (table, documents) = gateways::table(world, self.node, number, &port);
+                let (table, documents) = gateways::table(world, self.node, self.sight.lens(), number, &port);
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
                 let serves = Serves::Named(name.clone());
                 self.listener(Listener::plain(name, bind, Direction::Gateway, serves), documents);
                 continue;
             }
-            let found = gateways::chains(world, self.node, number, &port);
+            let found = gateways::chains(world, self.node, self.sight.lens(), number, &port);
             if found.chains.is_empty() {
                 continue; // No route leads anywhere.
             }

@@ -55,7 +55,7 @@ impl View<'_> {
         candidates.sort_by_key(|(order, ..)| *order);
         let mut routes = Vec::new();
         for (_, document, index, rule, found) in candidates {
-            let made = self.shared_route(document, index, rule, found);
+            let Some(made) = self.shared_route(document, index, rule, found) else { continue };
             let last = made.matches == Match::default();
             routes.extend(whole_segments(made));
             if last {
@@ -65,8 +65,14 @@ impl View<'_> {
         routes
     }
 
-    fn shared_route(&self, document: &Document, index: usize, rule: &HttpRoute, found: &HttpMatch) -> Route {
-        let mut route = self.route(document, rule, found);
+    fn shared_route(
+        &self,
+        document: &Document,
+        index: usize,
+        rule: &HttpRoute,
+        found: &HttpMatch,
+    ) -> Option<Route> {
+        let mut route = self.route(document, rule, found)?;
         let name = if rule.name.is_empty() { index.to_string() } else { rule.name.to_string() };
         route.name = format!("{}.{}.{name}", document.namespace, document.name).into();
         match (&mut route.action, &rule.action) {
@@ -77,7 +83,7 @@ impl View<'_> {
             (Action::Redirect(to), HttpAction::Redirect(rule)) => to.port = self.redirect_port(to, rule.port),
             (Action::Redirect(_) | Action::Direct { .. }, _) => {}
         }
-        route
+        Some(route)
     }
 
     /// The port that a redirect names: without a word the scheme's, or the listener's where the scheme stays. A client

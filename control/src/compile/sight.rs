@@ -36,6 +36,11 @@ impl<'a> Sight<'a> {
         &self.lens.namespace
     }
 
+    /// From where it looks.
+    pub(crate) fn lens(&self) -> &Lens {
+        &self.lens
+    }
+
     /// Whether a Sidecar leaves out some of what could be seen.
     pub(crate) fn is_narrow(&self) -> bool {
         self.lens.is_narrow()
@@ -174,7 +179,7 @@ impl<'a> Sight<'a> {
             if !domains.is_empty() {
                 let (name, routes) = (other.canonical.clone(), other.routes.clone());
                 virtual_hosts.push(VirtualHost { name, domains, routes });
-                documents.insert(other.document.clone());
+                documents.extend(other.documents.iter().cloned());
             }
         }
         let name = only.map_or_else(|| OUTBOUND_HTTP.into(), capture::table_name);

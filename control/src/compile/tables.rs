@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     documents::{
-        Document, DocumentSet, MESH_GATEWAY,
+        Document, DocumentSet, DocumentSpec, MESH_GATEWAY,
         attach::Attachments,
         by_host::ByHost,
         claims::{self, Claim, Rule},
@@ -74,7 +74,7 @@ pub(super) struct OtherHost {
     pub(super) namespace: Arc<str>,
     pub(super) canonical: Arc<str>,
     pub(super) routes: Arc<[Route]>,
-    pub(super) document: Arc<str>,
+    pub(super) documents: Arc<[Arc<str>]>,
 }
 
 /// What did not change since the tables before.
@@ -102,7 +102,7 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     fn view(self, port: u16) -> View<'a> {
         let Self { services, hosts, destination_rules: rules, lens, attachments, .. } = self;
-        let (client, grants) = (&*lens.namespace, &attachments.grants);
+        let (client, grants) = (lens, &attachments.grants);
         View { hosts, services, rules, client, grants, gateway: MESH_GATEWAY, port }
     }
 
@@ -123,7 +123,8 @@ impl<'a> Source<'a> {
             // Without a service there is no port of its own: 80 is what a bare host means.
             let routes = self.view(80).routes(document, rule).into();
             let (host, namespace) = (Arc::clone(host), document.namespace.clone());
-            OtherHost { host, namespace, canonical: canonical.clone(), routes, document: document.key() }
+            let documents = document.keys().collect();
+            OtherHost { host, namespace, canonical: canonical.clone(), routes, documents }
         };
         rules.iter().filter(|(host, _)| !known.contains(&***host)).map(other).collect()
     }
@@ -175,7 +176,7 @@ impl Tables {
                 let key = (service.key.clone(), port.number);
                 let Some(common) = self.ports.get(&key) else { continue };
                 let claim = source.claim(service, port.number, &rules);
-                if common.is_of(&claim) && !by_hash {
+                if common.is_of(&claim) && !by_hash && !common.tells_clients_apart() {
                     continue;
                 }
                 let before = known.and_then(|known| known.get(&key)).unwrap_or(common);
@@ -247,6 +248,15 @@ impl PortTable {
             && self.is_of(claim)
     }
 
+    /// Whether its documents have rules that are meant for some clients only.
+    fn tells_clients_apart(&self) -> bool {
+        let tells = |document: &Arc<Document>| match &document.spec {
+            DocumentSpec::VirtualService(rule) => rule.sources().next().is_some(),
+            _ => false,
+        };
+        self.documents.iter().any(tells)
+    }
+
     /// Whether it was compiled from the documents that have it by a claim.
     fn is_of(&self, claim: &Claim<'_>) -> bool {
         self.documents.iter().map(Arc::as_ptr).eq(documents_of(claim).into_iter().map(Arc::as_ptr))
@@ -288,7 +298,7 @@ fn port_table(
             Arc::new([route])
         }
     };
-    let keys: Vec<Arc<str>> = documents.iter().map(|document| document.key()).collect();
+    let keys: Vec<Arc<str>> = documents.iter().flat_map(|document| document.keys()).collect();
     let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };
     let table = RouteConfig { name, hosts: vec![host], on_demand: false, ignore_port: false };
     let clusters = table.clusters().cloned().collect();

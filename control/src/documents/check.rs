@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, FromNamespace, HttpAction, HttpRoute,
-    Located, MESH_GATEWAY, Mirror, Problem, ServiceEntry, Severity, VirtualService,
+    Located, MESH_GATEWAY, Mirror, Problem, ServiceEntry, Severity, VirtualService, delegate,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
@@ -34,6 +34,7 @@ pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem>
     for (document, workload) in documents.workload_entries() {
         check_workload(document, workload, documents, &mut problems);
     }
+    delegate::check(documents, &mut problems);
     let mut claimed = BTreeMap::new();
     for (document, service) in documents.virtual_services() {
         view.check_claims(document, service, &mut claimed, &mut problems);
@@ -344,7 +345,7 @@ fn meet(one: &Document, other: &Document) -> bool {
 }
 
 /// A problem of a document as a whole.
-fn whole(document: &Document, message: String, hint: &str) -> Problem {
+pub(super) fn whole(document: &Document, message: String, hint: &str) -> Problem {
     Problem {
         origin: document.origin.clone(),
         line: document.line,

@@ -68,7 +68,15 @@ fn what_is_no_document_is_refused() {
 #[test]
 fn virtual_services_are_checked() {
     let vs = |spec: &str, expected: &str| check_place("VirtualService", spec, expected);
-    vs("  http: [{directResponse: {status: 200}}]", "f.yaml:5:3: error: spec.hosts: is missing");
+    vs(
+        "  http: [{delegate: {name: b}}]",
+        "f.yaml:5:28: error: spec.http[0].delegate.name: delegates are not nested (only a document with hosts delegates)",
+    );
+    vs(
+        "  gateways: [g]\n  http: [{directResponse: {status: 200}}]",
+        "f.yaml:5:13: error: spec.gateways: a document without hosts has http alone (requests and their gateways are the \
+         affair of the document that delegates; or add hosts)",
+    );
     vs(
         "  host: [a]\n  hosts: [a]\n  http: [{directResponse: {status: 200}}]",
         "f.yaml:5:3: error: spec.host: unknown field (did you mean hosts?)",
@@ -117,12 +125,12 @@ fn virtual_services_are_checked() {
     );
     vs(
         &route("    redirect: {uri: /}"),
-        "f.yaml:8:15: error: spec.http[0].redirect: a rule does one thing (keep one of route, redirect and \
-         directResponse)",
+        "f.yaml:8:15: error: spec.http[0].redirect: a rule does one thing (keep one of route, redirect, \
+         directResponse and delegate)",
     );
     vs(
         "  hosts: [a]\n  http:\n  - name: x",
-        "f.yaml:7:5: error: spec.http[0]: does nothing (add route, redirect or directResponse)",
+        "f.yaml:7:5: error: spec.http[0]: does nothing (add route, redirect, directResponse or delegate)",
     );
     vs(
         "  hosts: [a]\n  http:\n  - redirect: {uri: /, redirectCode: 200}",
@@ -158,8 +166,8 @@ fn virtual_services_are_checked() {
         "f.yaml:8:52: error: spec.tls[0].match[0].destinationSubnets[0]: \"x\" is no subnet (write it like 10.0.0.0/8)",
     );
     vs(
-        &tls("    match: [{sniHosts: [a.b], sourceLabels: {a: b}}]"),
-        "f.yaml:8:31: error: spec.tls[0].match[0].sourceLabels: is not supported (remove it)",
+        &tls("    match: [{sniHosts: [a.b], sourceSubnet: 10.0.0.0/8}]"),
+        "f.yaml:8:31: error: spec.tls[0].match[0].sourceSubnet: is not supported (remove it)",
     );
     vs(
         "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}, headers: {request: {set: {a: b}}}}]}]",

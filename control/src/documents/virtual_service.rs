@@ -1,9 +1,9 @@
 //! `VirtualService`: how requests and connections to some hosts are routed. Istio's fields.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    export,
+    Document, export,
     problem::Report,
     reader::{At, Located},
     tree::Place,
@@ -32,7 +32,7 @@ pub const MESH_GATEWAY: &str = "mesh";
 /// Routing of requests to some hosts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualService {
-    /// Hosts: service names, host names or `*.suffix`.
+    /// Hosts: service names, host names or `*.suffix`. None: its rules are for others to take over.
     pub hosts: Vec<Located>,
     /// Gateways that it belongs to; empty is `mesh`.
     pub gateways: Vec<Located>,
@@ -71,6 +71,8 @@ pub struct HttpRoute {
     pub cors: Option<Cors>,
     /// Where it stands.
     pub place: Place,
+    /// The document that wrote it, where another has taken it over: its names are read as there.
+    pub written_in: Option<Arc<Document>>,
 }
 
 impl HttpRoute {
@@ -88,6 +90,7 @@ impl HttpRoute {
             mirrors: Vec::new(),
             cors: None,
             place,
+            written_in: None,
         }
     }
 
@@ -108,7 +111,30 @@ pub enum HttpAction {
     Redirect(Redirect),
     /// Answers by itself.
     Direct(DirectResponse),
+    /// Takes over the rules of another document.
+    Delegate(Delegate),
 }
+
+/// The document whose rules a rule takes over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delegate {
+    /// Name.
+    pub name: Located,
+    /// Namespace; none is that of the document.
+    pub namespace: Option<Arc<str>>,
+}
+
+/// Which clients a rule is for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Source {
+    /// Their namespace; none is any.
+    pub namespace: Option<Arc<str>>,
+    /// Labels that they have.
+    pub labels: Labels,
+}
+
+/// Labels by name.
+pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
 /// One alternative; all its parts must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -137,6 +163,8 @@ pub struct HttpMatch {
     pub gateways: Vec<Located>,
     /// Name for statistics of what takes it.
     pub stat_prefix: Option<Arc<str>>,
+    /// Clients.
+    pub source: Source,
 }
 
 /// Where requests go.
@@ -238,28 +266,53 @@ pub struct Retries {
     pub backoff: Option<Duration>,
     /// Whether a retry goes to an endpoint that was not tried yet, while there is one.
     pub avoid_tried: bool,
+    /// Whether retries leave the localities that were tried.
+    pub leave_tried_localities: bool,
+}
+
+impl VirtualService {
+    /// What its rules say of their clients.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let http = self.http.iter().flat_map(|rule| &rule.matches).map(|found| &found.source);
+        let tls = self.tls.iter().flat_map(|rule| &rule.matches).map(|found| &found.connection.source);
+        let tcp = self.tcp.iter().flat_map(|rule| &rule.matches).map(|found| &found.source);
+        http.chain(tls).chain(tcp).filter(|source| **source != Source::default())
+    }
+
+    /// The documents of which it took over rules.
+    pub fn delegates(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.http.iter().filter_map(|rule| rule.written_in.as_ref())
+    }
 }
 
 pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<VirtualService> {
     let mut object = spec.object(report)?;
-    let mut hosts = Vec::new();
-    if let Some(at) = object.required("hosts", report) {
-        let items = at.list(report);
-        if items.is_empty() {
-            at.fail(report, "no host is named", "name at least one");
-        }
-        hosts.extend(items.iter().filter_map(|host| values::host(host, report)));
-    }
+    let items = object.list("hosts", report);
+    let hosts: Vec<Located> = items.iter().filter_map(|host| values::host(host, report)).collect();
     values::no_duplicates(&hosts, "host", report);
-    let gateways = object.list("gateways", report).iter().filter_map(|at| at.located(report)).collect();
+    let gateways_at = object.field("gateways", report);
+    let gateways = gateways_at.as_ref().map(|at| at.list(report)).unwrap_or_default();
+    let gateways = gateways.iter().filter_map(|at| at.located(report)).collect();
     let export_to = export::read(&mut object, report);
     let tls_items = object.list("tls", report);
     let tls: Vec<TlsRoute> = tls_items.iter().filter_map(|at| l4::tls(at, &hosts, report)).collect();
     let tcp_items = object.list("tcp", report);
     let tcp: Vec<TcpRoute> = tcp_items.iter().filter_map(|at| l4::tcp(at, report)).collect();
-    let items = object.list("http", report);
-    let http: Vec<HttpRoute> = items.iter().filter_map(|at| route::read(at, report)).collect();
-    if items.is_empty() && tls_items.is_empty() && tcp_items.is_empty() && report.is_clean() {
+    let http_items = object.list("http", report);
+    let http: Vec<HttpRoute> = http_items.iter().filter_map(|at| route::read(at, report)).collect();
+    if items.is_empty() {
+        let hint = "requests and their gateways are the affair of the document that delegates; or add hosts";
+        for at in gateways_at.iter().chain(&tls_items).chain(&tcp_items) {
+            at.fail(report, "a document without hosts has http alone", hint);
+        }
+        for rule in &http {
+            if let HttpAction::Delegate(to) = &rule.action {
+                let hint = "only a document with hosts delegates";
+                report.error(to.name.place, &to.name.field, "delegates are not nested", hint);
+            }
+        }
+    }
+    if http_items.is_empty() && tls_items.is_empty() && tcp_items.is_empty() && report.is_clean() {
         report.error(object.place, &object.path, "has no routes", "add spec.http, spec.tls or spec.tcp");
     }
     let named = |route: &&HttpRoute| !route.name.is_empty();

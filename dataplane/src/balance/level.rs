@@ -221,7 +221,7 @@ impl Level {
         }
     }
 
-    fn members(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn members(&self) -> impl Iterator<Item = usize> + '_ {
         self.localities.iter().flat_map(|locality| locality.members.clone())
     }
 }

@@ -61,9 +61,10 @@ struct Bench {
     now: Instant,
     active: RefCell<Vec<u32>>,
     tried: Vec<usize>,
+    left: Vec<usize>,
 }
 
-struct View<'a>(&'a [u32], &'a [usize]);
+struct View<'a>(&'a [u32], &'a [usize], &'a [usize]);
 
 impl Gauges for View<'_> {
     fn active(&self, index: usize) -> u32 {
@@ -76,6 +77,14 @@ impl Gauges for View<'_> {
 
     fn tried(&self, index: usize) -> bool {
         self.1.contains(&index)
+    }
+
+    fn leaves(&self) -> bool {
+        !self.2.is_empty()
+    }
+
+    fn left(&self, index: usize) -> bool {
+        self.2.contains(&index)
     }
 }
 
@@ -90,6 +99,7 @@ impl Bench {
             now: Instant::now(),
             active: RefCell::new(vec![0; count]),
             tried: Vec::new(),
+            left: Vec::new(),
         };
         bench.stand(standing);
         bench
@@ -104,7 +114,7 @@ impl Bench {
 
     fn pick(&mut self) -> Option<usize> {
         let active = self.active.borrow();
-        self.balancer.pick(self.now, None, &View(&active, &self.tried), &mut self.rng)
+        self.balancer.pick(self.now, None, &View(&active, &self.tried, &self.left), &mut self.rng)
     }
 
     fn counts(&mut self, picks: usize) -> Vec<usize> {
@@ -325,6 +335,22 @@ fn a_retry_avoids_the_endpoints_that_were_tried() {
 }
 
 #[test]
+fn a_retry_leaves_the_priorities_that_were_tried_while_there_are_others() {
+    for balancing in all() {
+        let localities = vec![locality(0, 0, &[1, 1]), locality(1, 0, &[1, 1]), locality(2, 0, &[1])];
+        let mut bench = Bench::new(by(balancing), localities, &[]);
+        bench.left = vec![0];
+        let counts = bench.counts(20);
+        assert_eq!(counts[2] + counts[3], 20, "{balancing:?}");
+        bench.left = vec![1, 2];
+        assert_eq!(bench.counts(20)[4], 20, "{balancing:?}");
+        bench.left = vec![0, 2, 4];
+        let counts = bench.counts(20);
+        assert_eq!(counts[0] + counts[1], 20, "{balancing:?}: where all were left, as if none were");
+    }
+}
+
+#[test]
 fn a_retry_goes_to_the_next_priority_where_all_of_the_first_were_tried() {
     use Standing::{Draining, Healthy};
     for balancing in all() {
@@ -351,7 +377,7 @@ fn a_hash_goes_to_the_same_endpoint_until_that_one_fails() {
         let mut pick = |standing: &[Standing], hash| {
             bench.stand(standing);
             let active = bench.active.borrow();
-            bench.balancer.pick(bench.now, Some(hash), &View(&active, &[]), &mut bench.rng).unwrap()
+            bench.balancer.pick(bench.now, Some(hash), &View(&active, &[], &[]), &mut bench.rng).unwrap()
         };
         for hash in (0..100u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             let home = pick(&[], hash);

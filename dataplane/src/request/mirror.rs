@@ -13,7 +13,7 @@ use super::{
     speaks_http2,
 };
 use crate::{
-    cluster::{Cluster, Counted},
+    cluster::{Cluster, Counted, Tried},
     retry::Outcome,
     router::Dice,
     snapshot::Snapshot,
@@ -61,7 +61,7 @@ pub(super) fn copy(
 
 /// Sends a copy and reads the answer to its end, which leaves the connection for others; whether there was one.
 async fn send(worker: &Worker, cluster: &Cluster, copy: Copy) -> bool {
-    let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, None, &[])) else { return false };
+    let Ok(host) = worker.with_rng(|rng| cluster.pick(rng, None, Tried::default())) else { return false };
     let http2 = match copy.http2() {
         Some(http2) => http2,
         None => match host.agree(&cluster.counters).await {

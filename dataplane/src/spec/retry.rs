@@ -1,6 +1,6 @@
 //! When and how often a request is tried again.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use http::HeaderName;
 
@@ -23,6 +23,8 @@ pub struct RetryPolicy {
     pub retry_after: Option<RetryAfter>,
     /// Endpoints that were tried are not tried again while there are others.
     pub avoid_tried: bool,
+    /// Each time that so many were tried, their priorities are left while there are others (`previous_priorities`).
+    pub leave_priorities_every: Option<NonZeroUsize>,
 }
 
 /// Pauses that answers ask for (`rate_limited_retry_back_off`).

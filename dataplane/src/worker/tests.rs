@@ -119,6 +119,7 @@ fn retry_503() -> RetryPolicy {
         backoff_max: Duration::from_millis(2),
         retry_after: None,
         avoid_tried: true,
+        leave_priorities_every: None,
     }
 }
 

@@ -144,6 +144,7 @@ fn shape(forward: &mut RouteAction) {
     forward.request_mirror_policies.clear();
     if let Some(policy) = &mut forward.retry_policy {
         policy.retry_host_predicate.clear();
+        policy.retry_priority = None;
         policy.host_selection_retry_max_attempts = 0;
     }
     let pause = forward.retry_policy.as_mut().and_then(|policy| policy.retry_back_off.as_mut());

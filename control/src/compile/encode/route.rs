@@ -14,7 +14,9 @@ use weft_proto::xds::envoy::{
             header_matcher::HeaderMatchSpecifier,
             query_parameter_matcher::QueryParameterMatchSpecifier,
             redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
-            retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate},
+            retry_policy::{
+                RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate, retry_priority,
+            },
             route::Action as EncodedAction,
             route_action::{
                 ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
@@ -25,7 +27,10 @@ use weft_proto::xds::envoy::{
             weighted_cluster::{ClusterWeight, cluster_weight},
         },
     },
-    extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
+    extensions::retry::{
+        host::previous_hosts::v3::PreviousHostsPredicate,
+        priority::previous_priorities::v3::PreviousPrioritiesConfig,
+    },
     r#type::matcher::v3::{
         RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern,
     },
@@ -40,6 +45,11 @@ use crate::{
     documents::{HashKey, HeaderChanges, PathMatch, RedirectPath, StringMatch},
 };
 
+const PREVIOUS_PRIORITIES: &str = "envoy.retry_priorities.previous_priorities";
+const PREVIOUS_PRIORITIES_TYPE: &str =
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
+/// Tries after which the priorities that had them are left: Istio's.
+const PRIORITY_TRIES: i32 = 2;
 const PREVIOUS_HOSTS: &str = "envoy.retry_host_predicates.previous_hosts";
 const PREVIOUS_HOSTS_TYPE: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
@@ -271,6 +281,7 @@ fn retry(retry: &Retry) -> RetryPolicy {
             .backoff
             .filter(|backoff| !backoff.is_zero())
             .map(|backoff| RetryBackOff { base_interval: duration(backoff), max_interval: None }),
+        retry_priority: retry.leave_tried_priorities.then(previous_priorities),
         retry_host_predicate: retry.avoid_tried.then(previous_hosts).into_iter().collect(),
         host_selection_retry_max_attempts: if retry.avoid_tried { HOST_SELECTIONS } else { 0 },
         ..Default::default()
@@ -282,6 +293,14 @@ fn previous_hosts() -> RetryHostPredicate {
     RetryHostPredicate {
         name: PREVIOUS_HOSTS.to_owned(),
         config_type: Some(retry_host_predicate::ConfigType::TypedConfig(config)),
+    }
+}
+
+fn previous_priorities() -> RetryPriority {
+    let config = PreviousPrioritiesConfig { update_frequency: PRIORITY_TRIES };
+    RetryPriority {
+        name: PREVIOUS_PRIORITIES.to_owned(),
+        config_type: Some(retry_priority::ConfigType::TypedConfig(any(PREVIOUS_PRIORITIES_TYPE, &config))),
     }
 }
 

@@ -110,7 +110,7 @@ fn destinations(route: &Route) -> Vec<&Destination> {
             .iter()
             .flat_map(|rule| match &rule.rule.action {
                 HttpAction::Route(destinations) => destinations.as_slice(),
-                HttpAction::Redirect(_) | HttpAction::Direct(_) => &[],
+                HttpAction::Redirect(_) | HttpAction::Direct(_) | HttpAction::Delegate(_) => &[],
             })
             .collect(),
     }

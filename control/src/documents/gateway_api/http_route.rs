@@ -242,8 +242,14 @@ fn retries(
     per_try_timeout: Option<Duration>,
     report: &mut Report,
 ) -> Option<Retries> {
-    let plain =
-        |attempts| Retries { attempts, per_try_timeout, retry_on: None, backoff: None, avoid_tried: true };
+    let plain = |attempts| Retries {
+        attempts,
+        per_try_timeout,
+        retry_on: None,
+        backoff: None,
+        avoid_tried: true,
+        leave_tried_localities: false,
+    };
     let Some(at) = object.field("retry", report) else {
         return per_try_timeout.map(|_| plain(RETRIES));
     };

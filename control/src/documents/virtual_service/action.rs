@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 
-use super::{Destination, DirectResponse, Redirect, RedirectPath, RedirectPort, Retries, Rewrite};
+use super::{Delegate, Destination, DirectResponse, Redirect, RedirectPath, RedirectPort, Retries, Rewrite};
 use crate::documents::{
     problem::Report,
     reader::{At, Object, nearest},
@@ -61,6 +61,14 @@ pub(super) fn destination(
     object.finish(report);
     let subset = subset.filter(|subset| !subset.text.is_empty());
     Some(Destination { host: host?, subset, port, weight, headers, backend: None })
+}
+
+pub(super) fn delegate(at: &At<'_>, report: &mut Report) -> Option<Delegate> {
+    let mut object = at.object(report)?;
+    let name = object.required("name", report).and_then(|at| at.located(report));
+    let namespace = object.field("namespace", report).and_then(|at| at.text(report));
+    object.finish(report);
+    Some(Delegate { name: name?, namespace: namespace.filter(|namespace| !namespace.is_empty()) })
 }
 
 pub(super) fn rewrite(at: &At<'_>, report: &mut Report) -> Option<Rewrite> {
@@ -214,8 +222,11 @@ pub(super) fn retries(at: &At<'_>, report: &mut Report) -> Option<Retries> {
             .field("retryIgnorePreviousHosts", report)
             .and_then(|at| at.boolean(report))
             .unwrap_or(true),
+        leave_tried_localities: object
+            .field("retryRemoteLocalities", report)
+            .and_then(|at| at.boolean(report))
+            .unwrap_or(false),
     };
-    object.unsupported(&["retryRemoteLocalities"], report);
     object.finish(report);
     Some(found)
 }

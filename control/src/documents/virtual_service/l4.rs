@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Destination, action};
+use super::{Destination, Source, action, route};
 use crate::documents::{
     hosts::host_matches,
     problem::Report,
@@ -51,6 +51,8 @@ pub struct ConnectionMatch {
     pub port: Option<u16>,
     /// Gateways that it is limited to; empty is those of the document.
     pub gateways: Vec<Located>,
+    /// Clients.
+    pub source: Source,
 }
 
 pub(super) fn tls(at: &At<'_>, hosts: &[Located], report: &mut Report) -> Option<TlsRoute> {
@@ -117,8 +119,9 @@ fn connection(object: &mut Object<'_>, report: &mut Report) -> ConnectionMatch {
         destinations,
         port: object.field("port", report).and_then(|at| at.port(report)),
         gateways: object.list("gateways", report).iter().filter_map(|at| at.located(report)).collect(),
+        source: route::source(object, report),
     };
-    object.unsupported(&["sourceLabels", "sourceNamespace", "sourceSubnet"], report);
+    object.unsupported(&["sourceSubnet"], report);
     found
 }
 

@@ -1,5 +1,7 @@
 //! Copies of a rule's requests for other destinations.
 
+use std::sync::Arc;
+
 use super::action;
 use crate::documents::{
     Located,
@@ -18,6 +20,8 @@ pub struct Mirror {
     pub port: Option<u16>,
     /// Share of requests, in millionths.
     pub ppm: u32,
+    /// The namespace in which its names are read, where that is not its rule's.
+    pub namespace: Option<Arc<str>>,
 }
 
 /// All requests, in millionths.
@@ -50,5 +54,5 @@ pub(super) fn read(object: &mut Object<'_>, report: &mut Report) -> Vec<Mirror> 
 
 fn mirror(at: &At<'_>, ppm: u32, report: &mut Report) -> Option<Mirror> {
     let to = action::destination(at, 0, Default::default(), report)?;
-    Some(Mirror { host: to.host, subset: to.subset, port: to.port, ppm })
+    Some(Mirror { host: to.host, subset: to.subset, port: to.port, ppm, namespace: None })
 }

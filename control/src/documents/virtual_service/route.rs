@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HttpAction, HttpMatch, HttpRoute, action, cors, fault, mirror};
+use super::{HttpAction, HttpMatch, HttpRoute, Source, action, cors, fault, mirror};
 use crate::documents::{
     problem::Report,
     reader::{At, Object},
@@ -24,7 +24,7 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<HttpRoute> {
     let fault = object.field("fault", report).and_then(|at| fault::read(&at, report));
     let mirrors = mirror::read(&mut object, report);
     let cors = object.field("corsPolicy", report).and_then(|at| cors::read(&at, report));
-    object.unsupported(&["delegate"], report);
+    let delegate = object.field("delegate", report).map(|at| (action::delegate(&at, report), at));
     let place = object.place;
     let path = object.path.clone();
     object.finish(report);
@@ -32,21 +32,46 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<HttpRoute> {
         let field = format!("{path}.rewrite");
         report.error(*place, &field, "only a rule with route can rewrite", "remove it");
     }
-    let action = match (destinations, redirect, direct) {
-        (Some((found, _)), None, None) => HttpAction::Route(found?),
-        (None, Some((found, _)), None) => HttpAction::Redirect(found?),
-        (None, None, Some((found, _))) => HttpAction::Direct(found?),
-        (None, None, None) => {
-            report.error(place, &path, "does nothing", "add route, redirect or directResponse");
+    let action = match (destinations, redirect, direct, delegate) {
+        (Some((found, _)), None, None, None) => HttpAction::Route(found?),
+        (None, Some((found, _)), None, None) => HttpAction::Redirect(found?),
+        (None, None, Some((found, _)), None) => HttpAction::Direct(found?),
+        (None, None, None, Some((found, _))) => HttpAction::Delegate(found?),
+        (None, None, None, None) => {
+            report.error(place, &path, "does nothing", "add route, redirect, directResponse or delegate");
             return None;
         }
-        (_, Some((_, at)), _) | (_, _, Some((_, at))) => {
-            at.fail(report, "a rule does one thing", "keep one of route, redirect and directResponse");
+        (_, _, _, Some((_, at))) | (_, Some((_, at)), _, None) | (_, _, Some((_, at)), None) => {
+            at.fail(
+                report,
+                "a rule does one thing",
+                "keep one of route, redirect, directResponse and delegate",
+            );
             return None;
         }
     };
     let rewrite = rewrite.map(|(rewrite, _)| rewrite);
-    Some(HttpRoute { name, matches, action, rewrite, timeout, retries, headers, fault, mirrors, cors, place })
+    Some(HttpRoute {
+        matches,
+        rewrite,
+        timeout,
+        retries,
+        headers,
+        fault,
+        mirrors,
+        cors,
+        ..HttpRoute::new(name, action, place)
+    })
+}
+
+/// `sourceNamespace` and `sourceLabels`.
+pub(super) fn source(object: &mut Object<'_>, report: &mut Report) -> Source {
+    let namespace = object.field("sourceNamespace", report).and_then(|at| at.text(report));
+    let labels = object.field("sourceLabels", report).map(|at| at.labels(report));
+    Source {
+        namespace: namespace.filter(|namespace| !namespace.is_empty()),
+        labels: labels.unwrap_or_default(),
+    }
 }
 
 fn http_match(at: &At<'_>, report: &mut Report) -> Option<HttpMatch> {
@@ -77,8 +102,8 @@ fn http_match(at: &At<'_>, report: &mut Report) -> Option<HttpMatch> {
         port: object.field("port", report).and_then(|at| at.port(report)),
         gateways: object.list("gateways", report).iter().filter_map(|at| at.located(report)).collect(),
         stat_prefix: object.field("statPrefix", report).and_then(|at| at.text(report)),
+        source: source(&mut object, report),
     };
-    object.unsupported(&["sourceLabels", "sourceNamespace"], report);
     object.finish(report);
     Some(found)
 }

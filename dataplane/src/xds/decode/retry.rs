@@ -1,14 +1,19 @@
 //! Retry policies.
 
-use std::{mem::take, time::Duration};
+use std::{mem::take, num::NonZeroUsize, time::Duration};
 
 use http::HeaderName;
-use weft_proto::xds::envoy::config::route::v3::{
-    RetryPolicy as RawRetry,
-    retry_policy::{RateLimitedRetryBackOff, ResetHeaderFormat},
+use weft_proto::xds::envoy::{
+    config::route::v3::{
+        RetryPolicy as RawRetry,
+        retry_policy::{
+            RateLimitedRetryBackOff, ResetHeaderFormat, RetryPriority, retry_priority::ConfigType,
+        },
+    },
+    extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig,
 };
 
-use super::{At, Refusal, matching, nothing_left, optional_duration, pass_over};
+use super::{At, Refusal, matching, nothing_left, optional_duration, pass_over, unpack};
 use crate::spec::{Reset, RetryAfter, RetryOn, RetryPolicy};
 
 /// Envoy's defaults, which control planes rely on when they leave a field out.
@@ -57,6 +62,7 @@ pub(super) fn retry_policy(mut raw: RawRetry) -> Result<Option<RetryPolicy>, Ref
         }
         avoid_tried = true;
     }
+    let priority = raw.retry_priority.take().map(retry_priority).transpose().at("retry_priority")?;
     pass_over!(raw: host_selection_retry_max_attempts);
     nothing_left(&raw)?;
     if on.conditions.is_never() || retries_max == 0 {
@@ -72,7 +78,17 @@ pub(super) fn retry_policy(mut raw: RawRetry) -> Result<Option<RetryPolicy>, Ref
         backoff_max,
         retry_after,
         avoid_tried,
+        leave_priorities_every: priority,
     }))
+}
+
+fn retry_priority(raw: RetryPriority) -> Result<NonZeroUsize, Refusal> {
+    let Some(ConfigType::TypedConfig(config)) = raw.config_type else {
+        return Err(Refusal::new("typed_config", "is missing"));
+    };
+    let config: PreviousPrioritiesConfig = unpack(&config).at("typed_config")?;
+    let every = usize::try_from(config.update_frequency).ok().and_then(NonZeroUsize::new);
+    every.ok_or_else(|| Refusal::new("typed_config.update_frequency", "must be above zero"))
 }
 
 fn retry_after(raw: RateLimitedRetryBackOff) -> Result<RetryAfter, Refusal> {

@@ -31,7 +31,10 @@ use weft_proto::xds::envoy::{
         load_balancing_policies::{
             least_request::v3::LeastRequest, round_robin::v3::RoundRobin, wrr_locality::v3::WrrLocality,
         },
-        retry::host::previous_hosts::v3::PreviousHostsPredicate,
+        retry::{
+            host::previous_hosts::v3::PreviousHostsPredicate,
+            priority::previous_priorities::v3::PreviousPrioritiesConfig,
+        },
         transport_sockets::tls::v3::{DownstreamTlsContext, Secret, UpstreamTlsContext},
         upstreams::http::v3::HttpProtocolOptions,
     },
@@ -155,6 +158,7 @@ fn unpacked(type_url: &str, bytes: &[u8]) -> String {
         "CorsPolicy" => text::<CorsPolicy>(bytes),
         "HTTPFault" => text::<HttpFault>(bytes),
         "PreviousHostsPredicate" => text::<PreviousHostsPredicate>(bytes),
+        "PreviousPrioritiesConfig" => text::<PreviousPrioritiesConfig>(bytes),
         "Router" => text::<Router>(bytes),
         "WrrLocality" => text::<WrrLocality>(bytes),
         "LeastRequest" => text::<LeastRequest>(bytes),
