@@ -52,6 +52,10 @@ pub enum Command {
     Status(command::status::StatusArgs),
     /// Work with the sources that feed the registry
     Source(command::source::SourceArgs),
+    /// Make tokens with which proxies and adapters join the mesh
+    Token(command::token::TokenArgs),
+    /// Work with the mesh's certificate authority
+    Ca(command::ca::CaArgs),
     /// Run a whole mesh on this machine
     Demo(demo::DemoArgs),
     /// One sample application of the demo
@@ -78,6 +82,8 @@ impl Cli {
             Command::Validate(args) => command::wait_for(command::validate::run(args)),
             Command::Status(args) => command::wait_for(command::status::run(args)),
             Command::Source(args) => command::wait_for(command::source::run(args)),
+            Command::Token(args) => command::wait_for(command::token::run(args)),
+            Command::Ca(args) => command::wait_for(command::ca::run(args)),
             Command::Demo(args) => command::wait_for(demo::run(args)),
             Command::DemoService(args) => command::wait_for(demo::service::run(args)),
             Command::Version(args) => command::version::run(args),
@@ -136,6 +142,9 @@ mod tests {
         check("weft status --wait=5s -o jsonl", true);
         check("weft ps", true);
         check("weft source confirm consul/dc1", true);
+        check("weft token create -n shop --service-account web --ttl 24h", true);
+        check("weft token create --adapter consul/dc1 -o json", true);
+        check("weft ca rotate", true);
         check("weft version -o json", true);
         check("weft completion bash", true);
         check("weft get services --log debug", true);
@@ -164,6 +173,9 @@ mod tests {
         check("weft delete services api", false);
         check("weft validate", false);
         check("weft source confirm", false);
+        check("weft token create", false);
+        check("weft token create --service-account web --adapter files", false);
+        check("weft token create --service-account web --ttl 1", false);
         check("weft get services -o xml", false);
         check("weft completion cobol", false);
     }

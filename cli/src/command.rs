@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod apply;
+pub mod ca;
 pub mod canary;
 pub mod completion;
 pub mod control;
@@ -12,6 +13,7 @@ pub mod intercept;
 pub mod proxy;
 pub mod source;
 pub mod status;
+pub mod token;
 pub mod validate;
 pub mod version;
 

@@ -8,11 +8,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weft_proto::admin::v1::{self as wire, admin_server::AdminServer};
 
-use crate::{ads::Tracker, app::desk::Desk, settings::Settings, telemetry, traffic::Traffic};
+use crate::{
+    ads::Tracker, app::desk::Desk, identity::Identity, settings::Settings, telemetry, traffic::Traffic,
+};
 
 mod canary;
 mod grpc;
 mod http;
+mod identity;
 mod traffic;
 mod view;
 
@@ -26,6 +29,8 @@ pub struct Admin {
     tracker: Tracker,
     traffic: Traffic,
     metrics: Option<PrometheusHandle>,
+    /// None where nobody is asked for an identity.
+    identity: Option<Arc<Identity>>,
     settings: Arc<Settings>,
 }
 
@@ -36,9 +41,10 @@ impl Admin {
         tracker: Tracker,
         traffic: Traffic,
         metrics: Option<PrometheusHandle>,
+        identity: Option<Arc<Identity>>,
         settings: Settings,
     ) -> Self {
-        Self { desk, tracker, traffic, metrics, settings: Arc::new(settings) }
+        Self { desk, tracker, traffic, metrics, identity, settings: Arc::new(settings) }
     }
 
     /// The mesh as the control plane sees it; only proxies whose id contains `proxy`.

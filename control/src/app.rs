@@ -1,7 +1,13 @@
 //! The control plane put together, top to bottom: what is kept is opened, ports are bound, then one task merges facts,
 //! one compiles, and two servers answer. Stopping goes the other way round.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,6 +18,10 @@ use crate::{
     admin,
     ads::{AdsServer, Publisher, Tracker},
     compile::{self, Compiler},
+    identity::{
+        self, Identity,
+        door::{Door, DoorError},
+    },
     peer,
     registry::{self, Registry},
     resource::{Asked, ResourceSet},
@@ -53,6 +63,12 @@ pub enum StartError {
     /// The last known registry.
     #[error(transparent)]
     Registry(#[from] registry::disk::DiskError),
+    /// The certificate authority.
+    #[error("the certificate authority: {0}")]
+    Identity(#[from] identity::OpenError),
+    /// TLS of the port for proxies and adapters.
+    #[error("TLS: {0}")]
+    Door(#[from] DoorError),
     /// A port.
     #[error("cannot listen on {address}: {error}; free the port or choose another with --{option}")]
     Bind {
@@ -67,7 +83,8 @@ pub enum StartError {
 
 /// A running control plane. Dropping it without [`App::stop`] leaves its tasks running.
 pub struct App {
-    xds: SocketAddr,
+    xds: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     admin: SocketAddr,
     publisher: Publisher,
     /// Ends the servers and what feeds them.
@@ -85,7 +102,12 @@ impl App {
         let metrics = telemetry::install();
         telemetry::describe();
         let (registry, store) = open(&settings).await?;
-        let (xds_listener, xds) = bind(settings.xds_bind, "xds-bind").await?;
+        let plain = bind_if(settings.xds_bind, "xds-bind").await?;
+        let secure = bind_if(settings.tls_bind, "tls-bind").await?;
+        let identity = match settings.tls_bind {
+            Some(_) => Some(open_identity(settings.identity.clone()).await?),
+            None => None,
+        };
         let (admin_listener, admin) = bind(settings.admin_bind, "admin-bind").await?;
 
         let tracker = Tracker::default();
@@ -110,20 +132,41 @@ impl App {
             reserved: 0,
         };
         let traffic = Traffic::new(Instant::now());
-        let people = admin::Admin::new(desk, tracker, traffic.clone(), metrics, settings);
-        let (incoming, ads) = (peer::incoming(xds_listener), AdsServer::new(&publisher));
-        let tasks = vec![
+        let authority = identity.as_ref().map(|(identity, _)| identity.clone());
+        let people = admin::Admin::new(desk, tracker, traffic.clone(), metrics, authority, settings);
+        let ads = AdsServer::new(&publisher);
+        let services = port::Services { ads, traffic, registry, identity: None };
+        let mut tasks = vec![
             tokio::spawn(feed.run(stop.clone())),
-            tokio::spawn(port::serve(incoming, ads, traffic, registry, stop.clone(), streams.clone())),
             tokio::spawn(admin::serve(admin_listener, people, stop.clone())),
         ];
-        tracing::info!(%xds, %admin, "control plane serves");
-        Ok(Self { xds, admin, publisher, stop, stop_registry, tasks, registry_task, streams })
+        let (mut xds, mut tls) = (None, None);
+        if let Some((listener, address)) = plain {
+            xds = Some(address);
+            let incoming = peer::incoming(listener);
+            let serving = port::serve(incoming, services.clone(), stop.clone(), streams.clone());
+            tasks.push(tokio::spawn(serving));
+        }
+        if let (Some((listener, address)), Some((identity, door))) = (secure, identity) {
+            tls = Some(address);
+            tasks.push(tokio::spawn(identity.clone().run(stop.clone())));
+            tasks.push(tokio::spawn(door.clone().run(stop.clone())));
+            let incoming = door.incoming(listener, stop.clone());
+            let services = port::Services { identity: Some(identity), ..services };
+            tasks.push(tokio::spawn(port::serve(incoming, services, stop.clone(), streams.clone())));
+        }
+        tracing::info!(plaintext = ?xds, mutual_tls = ?tls, %admin, "control plane serves");
+        Ok(Self { xds, tls, admin, publisher, stop, stop_registry, tasks, registry_task, streams })
     }
 
-    /// Where proxies and adapters connect.
-    pub fn xds_address(&self) -> SocketAddr {
+    /// Where proxies and adapters connect in plaintext.
+    pub fn xds_address(&self) -> Option<SocketAddr> {
         self.xds
+    }
+
+    /// Where they connect over mutual TLS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls
     }
 
     /// Where people connect.
@@ -179,6 +222,29 @@ async fn open(settings: &Settings) -> Result<(Arc<Registry>, Arc<dyn DocumentSto
 fn private_folder(path: &std::path::Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+async fn open_identity(options: identity::Options) -> Result<(Arc<Identity>, Arc<Door>), StartError> {
+    let folder = options.folder.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let now = SystemTime::now();
+        let identity = Identity::open(options, now)?;
+        let door = Door::new(identity.clone(), now)?;
+        Ok((identity, door))
+    });
+    opened
+        .await
+        .unwrap_or_else(|error| Err(StartError::DataDir { path: folder, error: io::Error::other(error) }))
+}
+
+async fn bind_if(
+    address: Option<SocketAddr>,
+    option: &'static str,
+) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    match address {
+        Some(address) => bind(address, option).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn bind(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -6,6 +6,7 @@ pub mod app;
 pub mod canary;
 pub mod compile;
 pub mod documents;
+pub mod identity;
 pub mod lrs;
 pub mod model;
 pub mod peer;

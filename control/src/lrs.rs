@@ -19,7 +19,11 @@ use weft_proto::xds::{
     google::protobuf,
 };
 
-use crate::traffic::{Reporter, Traffic};
+use crate::{
+    identity::access::Caller,
+    peer::PeerInfo,
+    traffic::{Reporter, Traffic},
+};
 use read::Source;
 
 mod read;
@@ -93,12 +97,14 @@ impl LoadReportingService for LoadService {
         // Two answers at most: what is asked for, and why the stream ended.
         let (answers, receiver) = mpsc::channel(2);
         let reporter = self.traffic.reporter();
+        let peer = request.extensions().get::<PeerInfo>();
+        let caller = peer.map_or(Caller::Unproven, |peer| peer.caller.clone());
         let stop = self.stop.clone();
         let mut reports = request.into_inner();
         self.streams.spawn(async move {
             let _place = place;
             let ended = tokio::select! {
-                ended = listen(&mut reports, &answers, reporter, interval) => ended,
+                ended = listen(&mut reports, &answers, (reporter, caller), interval) => ended,
                 () = stop.cancelled() => Err(Status::unavailable("the control plane is stopping")),
             };
             if let Err(status) = ended {
@@ -120,7 +126,7 @@ fn interval(streams: usize) -> Duration {
 async fn listen(
     reports: &mut Streaming<LoadStatsRequest>,
     answers: &mpsc::Sender<Answer>,
-    mut reporter: Reporter,
+    (mut reporter, caller): (Reporter, Caller),
     interval: Duration,
 ) -> Result<(), Status> {
     let hello = timeout(HELLO_TIMEOUT, reports.message())
@@ -136,7 +142,7 @@ async fn listen(
             "node.client_features: {SEND_ALL} is missing; a client without it is not served"
         )));
     }
-    let source = Source::of(node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let source = Source::of(node, &caller)?;
     let asked = LoadStatsResponse {
         send_all_clusters: true,
         load_reporting_interval: Some(protobuf::Duration {

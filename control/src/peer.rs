@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::{Stream, stream};
@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+use crate::identity::access::Caller;
 
 /// Connections at once; a proxy and an adapter have one each.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -35,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct PeerInfo {
     /// Its address; none where the transport has none.
     pub address: Option<SocketAddr>,
+    /// Who it proved to be.
+    pub caller: Caller,
     cut: CancellationToken,
 }
 
@@ -50,19 +54,34 @@ pub struct Peer<T> {
     inner: T,
     info: PeerInfo,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Ends with the certificate that was shown: who has a new one comes back with it.
+    proof_ends: Option<Pin<Box<Sleep>>>,
     /// Set while something waits to be written; when it ends the peer is given up.
     stalled: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<T> Peer<T> {
-    fn new(inner: T, address: Option<SocketAddr>, place: OwnedSemaphorePermit) -> Self {
-        let info = PeerInfo { address, cut: CancellationToken::new() };
+    fn new(inner: T, address: Option<SocketAddr>, caller: Caller, place: OwnedSemaphorePermit) -> Self {
+        let proof_ends = match &caller {
+            Caller::Proven { expires, .. } => {
+                let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+                Some(Box::pin(sleep(left)))
+            }
+            Caller::Unasked | Caller::Unproven => None,
+        };
+        let info = PeerInfo { address, caller, cut: CancellationToken::new() };
         let is_cut = Box::pin(info.cut.clone().cancelled_owned());
-        Self { inner, info, is_cut, stalled: None, _place: place }
+        Self { inner, info, is_cut, proof_ends, stalled: None, _place: place }
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.proof_ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready()) {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the peer's certificate has expired",
+            ));
+        }
         match self.is_cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer was given up")),
             Poll::Pending => Ok(()),
@@ -159,35 +178,43 @@ impl Places {
     }
 
     /// A connection in its place; none, and counted, when all are taken.
-    pub fn admit<T>(&self, inner: T, address: Option<SocketAddr>) -> Option<Peer<T>> {
+    pub fn admit<T>(&self, inner: T, address: Option<SocketAddr>, caller: Caller) -> Option<Peer<T>> {
         let place = self.0.clone().try_acquire_owned();
         if place.is_err() {
             metrics::counter!("weft_xds_refused_connections_total").increment(1);
             tracing::warn!(peer = ?address, "connection refused: {CONNECTIONS_MAX} are open already");
         }
-        Some(Peer::new(inner, address, place.ok()?))
+        Some(Peer::new(inner, address, caller, place.ok()?))
     }
 }
 
-/// The connections that a listener accepts; never ends. A failure to accept is logged and passes.
+/// The connections that a listener accepts in plaintext, where nobody is asked for proof; never ends.
 pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Peer<TcpStream>>> + Send {
     stream::unfold((listener, Places::default()), async |(listener, places)| {
         loop {
-            match listener.accept().await {
-                Ok((stream, address)) => {
-                    // A small answer is not kept back for more; a socket that cannot promise that serves all the same.
-                    let _ = stream.set_nodelay(true);
-                    if let Some(peer) = places.admit(stream, Some(address)) {
-                        return Some((Ok(peer), (listener, places)));
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+            let (stream, address) = accept(&listener).await;
+            if let Some(peer) = places.admit(stream, Some(address), Caller::Unasked) {
+                return Some((Ok(peer), (listener, places)));
             }
         }
     })
+}
+
+/// The next connection. A failure to accept is logged and passes.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // A small answer is not kept back for more; a socket that cannot promise that serves all the same.
+                let _ = stream.set_nodelay(true);
+                return (stream, address);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -198,7 +225,7 @@ mod tests {
 
     fn peer(places: &Places) -> Option<(Peer<tokio::io::DuplexStream>, tokio::io::DuplexStream)> {
         let (ours, theirs) = duplex(8);
-        Some((places.admit(ours, None)?, theirs))
+        Some((places.admit(ours, None, Caller::Unasked)?, theirs))
     }
 
     #[tokio::test]
@@ -217,6 +244,15 @@ mod tests {
         let reading = tokio::spawn(async move { peer.read_u8().await });
         info.cut();
         assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_with_the_certificate_that_it_began_with() {
+        let (ours, _theirs) = duplex(8);
+        let (id, life) = ("spiffe://td/ns/a/sa/b".parse().unwrap(), Duration::from_secs(60));
+        let caller = Caller::Proven { id, expires: SystemTime::now() + life };
+        let mut peer = Places::default().admit(ours, None, caller).unwrap();
+        assert_eq!(peer.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,21 +10,29 @@ use std::{
 
 use config::{Config, Environment, File};
 use serde::{Deserialize, Serialize};
+use weft_proto::spiffe::check_trust_domain;
 
 use crate::{
     access_log::{MeshLogs, RawMeshLogs, RawProvider},
     documents::{LocalityLb, locality},
+    identity::{self, issue},
     model::{MESH_DOMAIN_DEFAULT, OutboundPolicy},
 };
 
 /// Where proxies and adapters connect in plaintext.
 pub const XDS_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15010);
+/// Where proxies and adapters connect over TLS.
+pub const TLS_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15012);
+/// Lives that the certificates of workloads may have: shorter ones would be renewed all the time, longer ones could only be
+/// ended by a new root.
+const CERTIFICATE_LIFE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(7 * 24 * 3600);
 /// Where people and their tools connect.
 pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 12] = [
+pub const OPTIONS: [&str; 16] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -37,6 +45,10 @@ pub const OPTIONS: [&str; 12] = [
     "access_log_encoding",
     "access_log_format",
     "outbound_traffic_policy",
+    "tls_bind",
+    "trust_domain",
+    "ca_dir",
+    "certificate_life",
 ];
 
 /// What a human wrote: everything may be left out, nothing unknown is taken.
@@ -46,6 +58,19 @@ pub struct RawSettings {
     /// Address of plaintext ADS and Registry; loopback only. Default 127.0.0.1:15010; port 0 lets the system choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xds_bind: Option<String>,
+    /// Address of ADS, Registry and Identity over mutual TLS. Default 0.0.0.0:15012, but none beside `insecure_loopback`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_bind: Option<String>,
+    /// Trust domain of the mesh's identities. Default: the mesh domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+    /// Folder of an authority of the operator's: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem`, `cert-chain.pem`. Default: a
+    /// built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_dir: Option<PathBuf>,
+    /// Life of the certificates of workloads: `24h` (default), from 10s to 7d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_life: Option<String>,
     /// Address of the admin API, `/metrics` and `/healthz`. Default 127.0.0.1:15014.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_bind: Option<String>,
@@ -87,8 +112,12 @@ pub struct RawSettings {
 /// What the program trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Loopback address of plaintext ADS and Registry.
-    pub xds_bind: SocketAddr,
+    /// Loopback address of plaintext ADS and Registry, where it was asked for.
+    pub xds_bind: Option<SocketAddr>,
+    /// Address of the same over mutual TLS.
+    pub tls_bind: Option<SocketAddr>,
+    /// Who is who.
+    pub identity: identity::Options,
     /// Loopback address for people.
     pub admin_bind: SocketAddr,
     /// Folder of what is kept.
@@ -133,11 +162,12 @@ impl Settings {
 
     /// Checks what a human wrote.
     pub fn check(raw: RawSettings) -> Result<Self, SettingsError> {
-        if raw.insecure_loopback != Some(true) {
+        let plaintext = raw.insecure_loopback == Some(true);
+        if raw.xds_bind.is_some() && !plaintext {
             return Err(bad(
-                "insecure_loopback",
-                "this build serves proxies and adapters in plaintext on loopback only; ask for it with \
-                 --insecure-loopback (or WEFT_INSECURE_LOOPBACK=true)",
+                "xds_bind",
+                "it is of the plaintext port, which must be asked for with --insecure-loopback \
+                 (or WEFT_INSECURE_LOOPBACK=true)",
             ));
         }
         let data_dir = raw.data_dir.filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
@@ -177,7 +207,17 @@ impl Settings {
         };
         Ok(Self {
             logs: logs.check().map_err(|(option, problem)| bad(option, problem))?,
-            xds_bind: loopback("xds_bind", raw.xds_bind, XDS_BIND_DEFAULT)?,
+            xds_bind: plaintext.then(|| loopback("xds_bind", raw.xds_bind, XDS_BIND_DEFAULT)).transpose()?,
+            tls_bind: match raw.tls_bind {
+                Some(text) => Some(address("tls_bind", &text, TLS_BIND_DEFAULT)?),
+                None => (!plaintext).then_some(TLS_BIND_DEFAULT),
+            },
+            identity: identity::Options {
+                trust_domain: trust_domain(raw.trust_domain, &mesh_domain)?,
+                leaf_life: certificate_life(raw.certificate_life)?,
+                folder: data_dir.join("identity"),
+                supplied: raw.ca_dir,
+            },
             admin_bind: loopback("admin_bind", raw.admin_bind, ADMIN_BIND_DEFAULT)?,
             data_dir,
             mesh_domain,
@@ -222,9 +262,7 @@ fn loopback(
     default: SocketAddr,
 ) -> Result<SocketAddr, SettingsError> {
     let Some(text) = text else { return Ok(default) };
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| bad(option, format!("{text:?} is no address and port; write it like {default}")))?;
+    let address = address(option, &text, default)?;
     if address.ip().is_loopback() {
         return Ok(address);
     }
@@ -234,6 +272,28 @@ fn loopback(
             "{address} can be reached from other machines, and this port has no encryption; bind 127.0.0.1"
         ),
     ))
+}
+
+fn address(option: &'static str, text: &str, default: SocketAddr) -> Result<SocketAddr, SettingsError> {
+    text.parse().map_err(|_| bad(option, format!("{text:?} is no address and port; write it like {default}")))
+}
+
+fn trust_domain(text: Option<String>, default: &str) -> Result<String, SettingsError> {
+    let domain = text.unwrap_or_else(|| default.to_owned());
+    match check_trust_domain(&domain) {
+        Ok(()) => Ok(domain),
+        Err(error) => Err(bad("trust_domain", format!("{domain:?}: {error}"))),
+    }
+}
+
+fn certificate_life(text: Option<String>) -> Result<Duration, SettingsError> {
+    let Some(text) = text else { return Ok(issue::LEAF_LIFE_DEFAULT) };
+    let life = humantime::parse_duration(&text)
+        .map_err(|error| bad("certificate_life", format!("{text:?}: {error}; write it like 24h")))?;
+    match CERTIFICATE_LIFE.contains(&life) {
+        true => Ok(life),
+        false => Err(bad("certificate_life", format!("{text:?} is not between 10s and 7d"))),
+    }
 }
 
 fn bad(option: &'static str, problem: impl Into<String>) -> SettingsError {
@@ -261,7 +321,10 @@ mod tests {
     #[test]
     fn the_defaults_are_the_ports_people_know() {
         let settings = Settings::load(None, &HashMap::new(), &flags()).unwrap();
-        assert_eq!(settings.xds_bind.to_string(), "127.0.0.1:15010");
+        assert_eq!((settings.xds_bind, settings.tls_bind), (Some(XDS_BIND_DEFAULT), None));
+        let tls = Settings::check(RawSettings { insecure_loopback: None, ..flags() }).unwrap();
+        assert_eq!((tls.xds_bind, tls.tls_bind), (None, Some(TLS_BIND_DEFAULT)));
+        assert_eq!(tls.identity.trust_domain, "cluster.local");
         assert_eq!(settings.admin_bind.to_string(), "127.0.0.1:15014");
         assert_eq!(settings.hold_down, Duration::from_secs(60));
     }
@@ -280,7 +343,7 @@ mod tests {
         let settings = Settings::load(Some(&file), &environment, &flags).unwrap();
         assert_eq!(settings.hold_down, Duration::from_secs(1));
         assert_eq!(settings.mesh_domain, "environment.mesh");
-        assert_eq!(settings.xds_bind.port(), 3);
+        assert_eq!(settings.xds_bind.unwrap().port(), 3);
     }
 
     #[test]
@@ -296,12 +359,13 @@ mod tests {
     fn the_environment_can_ask_for_plaintext() {
         let environment = HashMap::from([("WEFT_INSECURE_LOOPBACK".to_owned(), "true".to_owned())]);
         let flags = RawSettings { insecure_loopback: None, ..flags() };
-        assert!(Settings::load(None, &environment, &flags).is_ok());
+        assert!(Settings::load(None, &environment, &flags).unwrap().xds_bind.is_some());
     }
 
     #[test]
     fn plaintext_is_served_only_when_asked_for_and_only_on_loopback() {
-        refuses(RawSettings { insecure_loopback: None, ..flags() }, "insecure_loopback");
+        let xds_bind = Some("127.0.0.1:15010".to_owned());
+        refuses(RawSettings { insecure_loopback: None, xds_bind, ..flags() }, "xds_bind");
         refuses(RawSettings { xds_bind: Some("0.0.0.0:15010".to_owned()), ..flags() }, "xds_bind");
         refuses(RawSettings { admin_bind: Some("10.0.0.1:15014".to_owned()), ..flags() }, "admin_bind");
     }
@@ -309,6 +373,9 @@ mod tests {
     #[test]
     fn a_bad_value_names_its_option() {
         refuses(RawSettings { data_dir: None, ..flags() }, "data_dir");
+        refuses(RawSettings { trust_domain: Some("A b".to_owned()), ..flags() }, "trust_domain");
+        refuses(RawSettings { certificate_life: Some("1s".to_owned()), ..flags() }, "certificate_life");
+        refuses(RawSettings { tls_bind: Some("here".to_owned()), ..flags() }, "tls_bind");
         refuses(RawSettings { hold_down: Some("soon".to_owned()), ..flags() }, "hold_down");
         let policy = Some("SOME".to_owned());
         refuses(RawSettings { outbound_traffic_policy: policy, ..flags() }, "outbound_traffic_policy");

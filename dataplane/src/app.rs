@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -25,6 +25,10 @@ use crate::{
     admin::{self, Admin},
     cluster::dns as resolve,
     dns, health,
+    identity::{
+        agent::{Agent, AgentError},
+        connect::Dialer,
+    },
     listener::bind::Bound,
     request::on_demand::OnDemand,
     settings::Settings,
@@ -100,6 +104,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The proxy's identity.
+    #[error("{0}")]
+    Identity(#[from] AgentError),
     /// A DNS address cannot be bound.
     #[error("cannot answer DNS on {address}: {error}; set `dns` to another address")]
     Dns {
@@ -142,7 +149,12 @@ impl App {
                 .map_err(|(address, error)| StartError::Dns { address, error })?;
             dns::spawn(sockets, dns, specs.clone(), stop.clone())?;
         }
-        runtime.spawn(tls::live::run(asked, live, stop.clone()));
+        let agent = settings.identity.clone().map(|of| Agent::new(of, SystemTime::now())).transpose()?;
+        let identity = agent.as_ref().map(Agent::current);
+        if let Some(agent) = agent {
+            runtime.spawn(agent.run(stop.clone()));
+        }
+        runtime.spawn(tls::live::run(asked, live, identity.clone(), stop.clone()));
         let names = Arc::new(resolve::Names::of_system());
         runtime.spawn(resolve::run(specs, answer, move |name| names.clone().addresses(name), stop.clone()));
         runtime.spawn(health::run(shared.clone(), stop.clone()));
@@ -151,7 +163,8 @@ impl App {
         runtime.spawn(admin::serve(admin_listener, Arc::new(served), stop.clone()));
         let (addresses, node) = (settings.control_planes.clone(), settings.node());
         let loads = shared.loads.clone();
-        let client = Client { addresses, node, wants_names, cache, loads, spec, stop: stop.clone() };
+        let dialer = Dialer { identity };
+        let client = Client { addresses, dialer, node, wants_names, cache, loads, spec, stop: stop.clone() };
         let xds = runtime.spawn(client.run(demands));
         let mut workers = Vec::with_capacity(settings.workers);
         for index in 0..settings.workers {

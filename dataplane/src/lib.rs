@@ -10,6 +10,7 @@ pub mod fault;
 pub mod filter;
 pub mod health;
 pub mod http2;
+pub mod identity;
 pub mod listener;
 pub mod request;
 pub mod retry;

@@ -15,7 +15,15 @@ use weft_proto::{
     xds::envoy::config::core::v3::{Locality, Node, node::UserAgentVersionType},
 };
 
-use crate::dns;
+use crate::{
+    dns,
+    identity::{
+        agent::{self, Token},
+        connect::Dialer,
+        pin::Pin,
+    },
+    tls::secret::Authorities,
+};
 
 /// Who we say we are to a control plane.
 const USER_AGENT: &str = "weft-proxy";
@@ -34,8 +42,8 @@ const DNS_PORT: u16 = 15053;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawSettings {
-    /// Control planes, `host:port` or `http://host:port`; default `127.0.0.1:15010`. One string may hold several, with
-    /// commas.
+    /// Control planes: `https://host:15012` over mutual TLS, or `host:port` in plaintext; default `127.0.0.1:15010`. One
+    /// string may hold several, with commas.
     pub control: Option<OneOrMany>,
     /// Node id, unique among proxies; default `<workload>.<namespace>~<host name>`.
     pub node: Option<String>,
@@ -43,6 +51,8 @@ pub struct RawSettings {
     pub role: Option<String>,
     /// Namespace of the workload; default `default`.
     pub namespace: Option<String>,
+    /// Service account of the workload; default as its certificate says.
+    pub service_account: Option<String>,
     /// Name of the deployment or job.
     pub workload: Option<String>,
     /// Version label of the workload.
@@ -79,6 +89,12 @@ pub struct RawSettings {
     pub admin: Option<SocketAddr>,
     /// Where the last good configuration is kept; without it nothing is kept.
     pub data_dir: Option<PathBuf>,
+    /// File with the join token by which the proxy gets its identity the first time.
+    pub join_token_file: Option<PathBuf>,
+    /// The join token itself, for where there is no file.
+    pub join_token: Option<String>,
+    /// PEM file with the root by which the control plane is known the first time; default the hash in the join token.
+    pub control_ca_file: Option<PathBuf>,
     /// Worker threads; default one a core.
     pub workers: Option<usize>,
     /// How long connections are taken on at shutdown while `/ready` already fails, so that who balances over proxies by it
@@ -180,6 +196,8 @@ pub struct RawWorkload {
 pub struct Settings {
     /// Control planes, at least one.
     pub control_planes: Vec<tonic::transport::Endpoint>,
+    /// How the proxy gets its identity; none where every control plane is spoken to in plaintext.
+    pub identity: Option<agent::Settings>,
     /// Node id.
     pub node_id: String,
     /// What the node says about itself.
@@ -249,6 +267,7 @@ impl Settings {
         let mut metadata = NodeMetadata {
             role,
             namespace: namespace.clone(),
+            service_account: raw.service_account.unwrap_or_default(),
             workload: raw.workload.unwrap_or_default(),
             version: raw.version.unwrap_or_default(),
             labels: raw.labels,
@@ -285,8 +304,12 @@ impl Settings {
         }
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let default_id = || format!("{}.{}~{}", metadata.workload, metadata.namespace, host.trim());
+        let control_planes = control_planes(raw.control)?;
+        let home = raw.data_dir.as_ref().map(|folder| folder.join("identity"));
+        let token = join_token(raw.join_token, raw.join_token_file.as_deref())?;
         Ok(Self {
-            control_planes: control_planes(raw.control)?,
+            identity: identity(&control_planes, token, raw.control_ca_file.as_deref(), home)?,
+            control_planes,
             node_id: raw.node.filter(|id| !id.is_empty()).unwrap_or_else(default_id),
             metadata,
             admin: raw.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15000))),
@@ -318,11 +341,12 @@ impl Settings {
 
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
-    const NAMES: [&str; 21] = [
+    const NAMES: [&str; 25] = [
         "control",
         "node",
         "role",
         "namespace",
+        "service_account",
         "workload",
         "version",
         "upstreams",
@@ -336,6 +360,9 @@ fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<It
         "gateway_bind",
         "locality",
         "data_dir",
+        "join_token_file",
+        "join_token",
+        "control_ca_file",
         "workers",
         "drain_grace",
         "drain_timeout",
@@ -365,12 +392,49 @@ fn control_planes(raw: Option<OneOrMany>) -> Result<Vec<tonic::transport::Endpoi
     let parse = |(i, text): (usize, String)| {
         let url = if text.contains("://") { text.clone() } else { format!("http://{text}") };
         let wanted = || bad(format!("control[{i}]"), format!("{text:?} is no address; write host:port"));
-        if !url.starts_with("http://") {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(wanted());
         }
         tonic::transport::Endpoint::from_shared(url).map_err(|_| wanted())
     };
     texts.into_iter().enumerate().map(parse).collect()
+}
+
+fn join_token(given: Option<String>, file: Option<&Path>) -> Result<Option<Token>, SettingsError> {
+    let read = |file: &Path| {
+        let read = std::fs::read_to_string(file);
+        read.map_err(|error| bad("join_token_file", format!("{}: {error}", file.display())))
+    };
+    match (given, file) {
+        (Some(_), Some(_)) => Err(bad("join_token", "join_token_file is given too; keep one")),
+        (Some(text), None) => Ok(Some(Token(text))),
+        (None, Some(file)) if file.exists() => Ok(Some(Token(read(file)?))),
+        // One that joined already needs it no more.
+        (None, _) => Ok(None),
+    }
+}
+
+fn identity(
+    control_planes: &[tonic::transport::Endpoint],
+    join_token: Option<Token>,
+    ca_file: Option<&Path>,
+    home: Option<PathBuf>,
+) -> Result<Option<agent::Settings>, SettingsError> {
+    let secure: Vec<_> = control_planes.iter().filter(|plane| Dialer::is_secure(plane)).cloned().collect();
+    if secure.is_empty() {
+        return Ok(None);
+    }
+    if secure.len() < control_planes.len() {
+        return Err(bad("control", "some are plaintext and some https; what is authenticated must be all"));
+    }
+    let read = |file: &Path| {
+        let pem = std::fs::read(file).map_err(|error| error.to_string())?;
+        Authorities::parse(&pem).map_err(|error| error.to_string())
+    };
+    let wrong = |file: &Path, problem| bad("control_ca_file", format!("{}: {problem}", file.display()));
+    let roots = ca_file.map(|file| read(file).map_err(|problem| wrong(file, problem))).transpose()?;
+    let pin = roots.map(|roots| Pin::Roots(roots.into()));
+    Ok(Some(agent::Settings { control_planes: secure, join_token, pin, home }))
 }
 
 fn upstreams(raw: Option<RawUpstreams>) -> Result<Vec<Upstream>, SettingsError> {

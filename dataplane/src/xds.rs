@@ -28,7 +28,7 @@ use weft_proto::xds::envoy::{
 };
 
 use self::{cache::Cache, session::Session};
-use crate::{spec::Spec, telemetry::load::Loads};
+use crate::{identity::connect::Dialer, spec::Spec, telemetry::load::Loads};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,6 +53,8 @@ const RESPONSE_BYTES_MAX: usize = 256 << 20;
 pub struct Client {
     /// Control planes, tried in turn: `http://127.0.0.1:15010`.
     pub addresses: Vec<Endpoint>,
+    /// How they are reached.
+    pub dialer: Dialer,
     /// Who we are.
     pub node: Node,
     /// Whether it answers DNS, and so needs the names of the mesh.
@@ -167,8 +169,7 @@ impl Client {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let channel =
-            channel.connect().await.map_err(|error| tonic::Status::unavailable(describe(&error)))?;
+        let channel = self.dialer.connect(channel).await.map_err(tonic::Status::unavailable)?;
         let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
         let mut opening = session.open();
         if let Some(first) = opening.first_mut() {
@@ -277,17 +278,6 @@ fn send(
         sender.try_send(request).map_err(full)?;
     }
     Ok(())
-}
-
-/// An error with what caused it, which tonic's own message leaves out.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -28,6 +28,15 @@ pub mod admin {
     }
 }
 
+/// Proxies and adapters to control plane: certificates, and whom to believe.
+pub mod identity {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all)]
+    pub mod v1 {
+        include!("generated/weft.identity.v1.rs");
+    }
+}
+
 /// What only the weft proxy has.
 pub mod extension {
     /// Version 1.

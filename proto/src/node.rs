@@ -8,6 +8,13 @@ use crate::xds::google::protobuf::{ListValue, Struct, Value, value::Kind};
 /// Full name of the message by which a proxy asks for the names of the mesh, to answer DNS with.
 pub const HOST_NAMES: &str = "weft.extension.v1.HostNames";
 
+/// The cluster by which Envoy reaches the agent beside it, as Istio names it: what is asked of it is the proxy's own.
+pub const AGENT_CLUSTER: &str = "sds-grpc";
+/// Name of the own certificate, asked of the agent; as Istio's.
+pub const OWN_CERTIFICATE: &str = "default";
+/// Name of the authorities of the own trust domain, asked of the agent; as Istio's.
+pub const OWN_AUTHORITIES: &str = "ROOTCA";
+
 /// Longest path of a unix socket, bytes (`sun_path`, with its terminating zero).
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
@@ -121,6 +128,8 @@ pub struct NodeMetadata {
     pub role: Role,
     /// `NAMESPACE`: the workload's; `default` when absent.
     pub namespace: String,
+    /// `SERVICE_ACCOUNT`: the workload's; empty: as its certificate says, or `default`.
+    pub service_account: String,
     /// `WORKLOAD`: name of the deployment or job.
     pub workload: String,
     /// `VERSION`: the workload's version label.
@@ -233,6 +242,7 @@ impl NodeMetadata {
         Ok(Self {
             role,
             namespace,
+            service_account: text(fields.get("SERVICE_ACCOUNT"), "SERVICE_ACCOUNT")?,
             workload: text(fields.get("WORKLOAD"), "WORKLOAD")?,
             version: text(fields.get("VERSION"), "VERSION")?,
             labels,
@@ -256,9 +266,12 @@ impl NodeMetadata {
         if self.role == Role::Gateway {
             fields.insert("ROLE", string("gateway"));
         }
-        for (key, value) in
-            [("NAMESPACE", &self.namespace), ("WORKLOAD", &self.workload), ("VERSION", &self.version)]
-        {
+        for (key, value) in [
+            ("NAMESPACE", &self.namespace),
+            ("SERVICE_ACCOUNT", &self.service_account),
+            ("WORKLOAD", &self.workload),
+            ("VERSION", &self.version),
+        ] {
             if !value.is_empty() {
                 fields.insert(key, string(value));
             }
@@ -458,6 +471,7 @@ mod tests {
         let metadata = NodeMetadata {
             role: Role::Gateway,
             namespace: "shop".into(),
+            service_account: "web".into(),
             workload: "web".into(),
             version: "v1".into(),
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),

@@ -2,8 +2,12 @@
 
 use std::{env, fs, path::Path};
 
-const FILES: [&str; 3] =
-    ["weft/registry/v1/registry.proto", "weft/admin/v1/admin.proto", "weft/extension/v1/extension.proto"];
+const FILES: [&str; 4] = [
+    "weft/registry/v1/registry.proto",
+    "weft/admin/v1/admin.proto",
+    "weft/extension/v1/extension.proto",
+    "weft/identity/v1/identity.proto",
+];
 
 #[test]
 fn generated_code_matches_the_proto_files() {
@@ -16,7 +20,7 @@ fn generated_code_matches_the_proto_files() {
         .btree_map(".")
         .compile_fds(descriptors)
         .expect("code generation");
-    for name in ["weft.registry.v1.rs", "weft.admin.v1.rs", "weft.extension.v1.rs"] {
+    for name in ["weft.registry.v1.rs", "weft.admin.v1.rs", "weft.extension.v1.rs", "weft.identity.v1.rs"] {
         let wanted = fs::read_to_string(fresh.join(name)).expect("generated file");
         let kept = root.join("src/generated").join(name);
         if env::var_os("WEFT_BLESS").is_some() {

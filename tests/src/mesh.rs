@@ -41,6 +41,8 @@ pub const SYNC: Duration = Duration::from_secs(15);
 pub struct Mesh {
     /// Plaintext ADS and Registry.
     pub ads: SocketAddr,
+    /// The same over mutual TLS, where the mesh has identities.
+    pub tls: Option<SocketAddr>,
     /// Admin gRPC and HTTP.
     pub admin: SocketAddr,
     /// The control plane.
@@ -63,9 +65,55 @@ impl Mesh {
         std::fs::write(settings_file(dir.path()), settings.to_string()).expect("the settings can be written");
         let [ads, admin] = free_ports();
         let control = control(dir.path(), ads, admin);
-        let mesh = Self { dir, ads, admin, control, adapter: None };
+        let mesh = Self { dir, ads, tls: None, admin, control, adapter: None };
         mesh.control_ready().await;
         mesh
+    }
+
+    /// Starts a control plane that gives identities, with certificates of this life.
+    pub async fn start_with_identities(life: &str) -> Self {
+        let [tls] = free_ports();
+        let settings = json!({"tls_bind": tls, "certificate_life": life});
+        let mesh = Self { tls: Some(tls), ..Self::start_with(&settings).await };
+        wait::listening("TLS port", tls).await;
+        mesh
+    }
+
+    /// A join token for a workload.
+    pub fn token(&self, namespace: &str, service_account: &str) -> String {
+        self.token_of(&["-n", namespace, "--service-account", service_account])
+    }
+
+    /// A join token for the bearer that these options name.
+    pub fn token_of(&self, bearer: &[&str]) -> String {
+        let made = self.command(&[&["token", "create", "-o", "json"], bearer].concat());
+        let text = String::from_utf8_lossy(&made.stdout).into_owned();
+        let listing: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let token = listing["items"][0]["token"].as_str().map(str::to_owned);
+        token.unwrap_or_else(|| panic!("no token: {text}{}", String::from_utf8_lossy(&made.stderr)))
+    }
+
+    /// Starts a `weft proxy` that joins with a token.
+    pub async fn joining_proxy(&self, name: &str, metadata: &NodeMetadata, token: &str) -> Proxy {
+        let mut proxy = self.unready_proxy(name, metadata, token);
+        proxy.restart();
+        proxy.ready().await;
+        proxy
+    }
+
+    /// One that is not started yet.
+    pub fn unready_proxy(&self, name: &str, metadata: &NodeMetadata, token: &str) -> Proxy {
+        let [admin] = free_ports();
+        let file = self.dir.path().join(format!("{name}.yaml"));
+        let data = self.dir.path().join(name);
+        let settings = proxy_settings(name, metadata, true, [self.ads, admin], &data);
+        let mut settings: serde_json::Value = serde_json::from_str(&settings).expect("it was just written");
+        let tls = self.tls.expect("the mesh has identities");
+        settings["control"] = json!([format!("https://{tls}")]);
+        settings["service_account"] = json!(metadata.service_account);
+        settings["join_token"] = json!(token);
+        std::fs::write(&file, settings.to_string()).expect("the settings can be written");
+        Proxy { file: Some(file), admin, program: None, dir: self.dir.clone(), name: name.into() }
     }
 
     /// Waits until the control plane answers.

@@ -31,6 +31,18 @@ pub struct ControlArgs {
     /// Folder of the document store and the last known registry
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Address of ADS, Registry and Identity over mutual TLS [default: 0.0.0.0:15012; none with --insecure-loopback]
+    #[arg(long, value_name = "ADDRESS")]
+    tls_bind: Option<String>,
+    /// Trust domain of the mesh's identities [default: the mesh domain]
+    #[arg(long, value_name = "DOMAIN")]
+    trust_domain: Option<String>,
+    /// Folder of a certificate authority of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<PathBuf>,
+    /// Life of the certificates of workloads, 10s to 7d [default: 24h]
+    #[arg(long, value_name = "TIME")]
+    certificate_life: Option<String>,
     /// Last part of full host names [default: cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     mesh_domain: Option<String>,
@@ -77,6 +89,10 @@ impl ControlArgs {
     fn settings(&self, environment: &HashMap<String, String>) -> Result<Settings, Failure> {
         let flags = RawSettings {
             xds_bind: self.xds_bind.clone(),
+            tls_bind: self.tls_bind.clone(),
+            trust_domain: self.trust_domain.clone(),
+            ca_dir: self.ca_dir.clone(),
+            certificate_life: self.certificate_life.clone(),
             admin_bind: self.admin_bind.clone(),
             data_dir: self.data_dir.clone(),
             mesh_domain: self.mesh_domain.clone(),
@@ -116,7 +132,7 @@ mod tests {
     fn a_flag_beats_the_environment() {
         let environment = [("WEFT_XDS_BIND", "127.0.0.1:1"), ("WEFT_DATA_DIR", "/d")];
         let found = settings("x --insecure-loopback --xds-bind 127.0.0.1:2", &environment).unwrap();
-        assert_eq!((found.xds_bind.port(), found.data_dir), (2, PathBuf::from("/d")));
+        assert_eq!((found.xds_bind.unwrap().port(), found.data_dir), (2, PathBuf::from("/d")));
     }
 
     #[test]

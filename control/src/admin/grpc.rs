@@ -235,6 +235,20 @@ impl admin_server::Admin for Grpc {
         self.admin.canary(request.into_inner()).await.map(Response::new)
     }
 
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Result<Response<wire::CreateTokenResponse>, Status> {
+        self.admin.create_token(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rotate_authority(
+        &self,
+        _: Request<wire::RotateAuthorityRequest>,
+    ) -> Result<Response<wire::RotateAuthorityResponse>, Status> {
+        self.admin.rotate_authority().await.map(Response::new)
+    }
+
     async fn confirm_source(
         &self,
         request: Request<wire::ConfirmSourceRequest>,

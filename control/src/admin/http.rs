@@ -66,7 +66,10 @@ async fn config_dump(State(admin): State<Admin>) -> Json<Value> {
     let everything = Choice { kind: String::new(), namespace: String::new() };
     Json(json!({
         "settings": {
-            "xds_bind": admin.settings.xds_bind.to_string(),
+            "xds_bind": admin.settings.xds_bind,
+            "tls_bind": admin.settings.tls_bind,
+            "trust_domain": admin.settings.identity.trust_domain,
+            "certificate_life": humantime::format_duration(admin.settings.identity.leaf_life).to_string(),
             "admin_bind": admin.settings.admin_bind.to_string(),
             "data_dir": admin.settings.data_dir,
             "mesh_domain": admin.settings.mesh_domain,

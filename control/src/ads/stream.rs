@@ -23,6 +23,7 @@ use super::{
     wire::{Client, Form},
 };
 use crate::{
+    identity::access::Caller,
     peer::PeerInfo,
     resource::{Asked, Kind},
 };
@@ -80,7 +81,9 @@ impl Door {
         let node = F::node(&mut first).filter(|node| !node.id.is_empty()).ok_or_else(|| {
             Status::invalid_argument("node.id: missing in the first discovery request; set it")
         })?;
-        let client = Client::read(node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let mut client = Client::read(node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let caller = self.peer.as_ref().map_or(&Caller::Unproven, |peer| &peer.caller);
+        caller.claim(&mut client.metadata)?;
         let admission = self.admissions.clone().acquire_owned().await.map_err(|_| stopped())?;
         let stage = self.worlds.wait_for(|stage| !matches!(stage, Stage::Starting)).await;
         let Stage::Serving(world, published) = stage.map_err(|_| stopped())?.clone() else {

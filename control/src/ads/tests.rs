@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::{net::TcpListener, sync::mpsc};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, transport::Server};
 use weft_proto::{
     node::NodeMetadata,
@@ -58,9 +58,7 @@ async fn start_with(streams_max: usize) -> (Publisher, Tracker, Client) {
     let address = listener.local_addr().unwrap();
     let places = Arc::new(tokio::sync::Semaphore::new(streams_max));
     let service = AdsServer { places, ..AdsServer::new(&publisher) };
-    tokio::spawn(
-        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
-    );
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(crate::peer::incoming(listener)));
     let client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}")).await.unwrap();
     (publisher, tracker, client)
 }

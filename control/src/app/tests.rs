@@ -32,7 +32,14 @@ spec:
 
 fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings {
-        xds_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        xds_bind: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        tls_bind: None,
+        identity: crate::identity::Options {
+            trust_domain: "cluster.local".to_owned(),
+            leaf_life: Duration::from_secs(3600),
+            folder: folder.path().join("data/identity"),
+            supplied: None,
+        },
         admin_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         data_dir: folder.path().join("data"),
         mesh_domain: "cluster.local".to_owned(),
@@ -96,7 +103,7 @@ async fn tell(app: &App) {
         upsert(4, wire::upsert::Object::Endpoint(bad)),
         step(5, sync_request::Step::End(wire::End { epoch: 1, doubt: String::new() })),
     ];
-    let mut client = RegistryClient::new(channel(app.xds_address()).await);
+    let mut client = RegistryClient::new(channel(app.xds_address().unwrap()).await);
     let mut answers = client.sync(tokio_stream::iter(story)).await.unwrap().into_inner();
     let mut seen = Vec::new();
     while let Some(answer) = answers.message().await.unwrap() {
@@ -311,7 +318,7 @@ async fn wait_for_cluster(app: &App, name: &str) -> (tokio::sync::mpsc::Sender<D
     let type_url = crate::resource::Kind::Cluster.type_url().to_owned();
     let first = DeltaDiscoveryRequest { node: Some(node), type_url: type_url.clone(), ..Default::default() };
     requests.send(first).await.unwrap();
-    let mut client = AggregatedDiscoveryServiceClient::new(channel(app.xds_address()).await);
+    let mut client = AggregatedDiscoveryServiceClient::new(channel(app.xds_address().unwrap()).await);
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
     let mut answers = client.delta_aggregated_resources(outgoing).await.unwrap().into_inner();
     let mut pushes = 0;

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use tonic::Status;
 use weft_proto::{
     latency::bucket_of_metric,
-    node::{NodeMetadata, NodeMetadataError, parse_cluster_name},
+    node::{NodeMetadata, parse_cluster_name},
     xds::envoy::{
         config::{
             core::v3::Node,
@@ -14,7 +15,10 @@ use weft_proto::{
     },
 };
 
-use crate::traffic::{Edge, Sample};
+use crate::{
+    identity::access::Caller,
+    traffic::{Edge, Sample},
+};
 
 /// Whose traffic a stream reports.
 #[derive(Clone, Debug)]
@@ -25,10 +29,12 @@ pub(super) struct Source {
 
 impl Source {
     /// By the node's metadata; a node that names no workload is its cluster, else its id.
-    pub(super) fn of(node: Node) -> Result<Self, NodeMetadataError> {
-        let metadata = node.metadata.as_ref().map(NodeMetadata::from_struct).transpose()?;
-        let metadata = metadata
+    pub(super) fn of(node: Node, caller: &Caller) -> Result<Self, Status> {
+        let metadata = node.metadata.as_ref().map(NodeMetadata::from_struct).transpose();
+        let mut metadata = metadata
+            .map_err(|error| Status::invalid_argument(error.to_string()))?
             .unwrap_or_else(|| NodeMetadata { namespace: "default".to_owned(), ..NodeMetadata::default() });
+        caller.claim(&mut metadata)?;
         let names = [metadata.workload, node.cluster, node.id];
         let workload = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
         Ok(Self { namespace: metadata.namespace.into(), workload: workload.into() })
@@ -105,7 +111,7 @@ mod tests {
         let cluster_stats =
             vec![stats("outbound|80|v1|api.default"), stats("inbound|80||"), stats("control")];
         let report = LoadStatsRequest { cluster_stats, ..Default::default() };
-        let edges = Source::of(node).unwrap().edges(report);
+        let edges = Source::of(node, &Caller::Unasked).unwrap().edges(report);
         let (edge, (sample, active)) = edges.first_key_value().unwrap();
         assert_eq!((edges.len(), &*edge.source_workload, &*edge.source_namespace), (1, "web", "shop"));
         assert_eq!((&*edge.host, edge.port, &*edge.subset), ("api.default", 80, "v1"));
@@ -117,7 +123,7 @@ mod tests {
     fn a_node_without_a_workload_has_a_name_all_the_same() {
         for (cluster, expected) in [("batch", "batch"), ("", "id-1")] {
             let node = Node { id: "id-1".into(), cluster: cluster.into(), ..Default::default() };
-            let source = Source::of(node).unwrap();
+            let source = Source::of(node, &Caller::Unasked).unwrap();
             assert_eq!((&*source.workload, &*source.namespace), (expected, "default"));
         }
     }

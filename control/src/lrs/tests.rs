@@ -1,7 +1,6 @@
 //! The service over a real socket, on loopback.
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, transport::Server};
 use weft_proto::xds::envoy::{
     config::{
@@ -21,9 +20,7 @@ async fn start() -> (Traffic, CancellationToken, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = LoadService::server(traffic.clone(), stop.clone(), TaskTracker::new());
-    tokio::spawn(
-        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
-    );
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(crate::peer::incoming(listener)));
     (traffic, stop, Client::connect(format!("http://{address}")).await.unwrap())
 }
 

@@ -17,7 +17,11 @@ use super::{
     fact::{self, BadFact, Object},
     source::{Step, StepError},
 };
-use crate::peer::{PeerInfo, STALL_TIMEOUT};
+use crate::{
+    identity::access::Caller,
+    peer::{PeerInfo, STALL_TIMEOUT},
+};
+
 /// Bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait for a peer to read them; what does not fit stops the reading.
@@ -69,8 +73,9 @@ impl registry_server::Registry for RegistryService {
         let stop = self.stop.clone();
         let mut requests = request.into_inner();
         self.streams.spawn(async move {
+            let caller = peer.as_ref().map_or(&Caller::Unproven, |peer| &peer.caller);
             let story = tokio::select! {
-                end = tell(&registry, &mut requests, &answers) => end,
+                end = tell(&registry, caller, &mut requests, &answers) => end,
                 () = stop.cancelled() => Err(Status::unavailable("the control plane is stopping")),
             };
             drop(place);
@@ -92,6 +97,7 @@ impl registry_server::Registry for RegistryService {
 /// One stream from Hello to its end.
 async fn tell(
     registry: &Arc<Registry>,
+    caller: &Caller,
     requests: &mut Streaming<wire::SyncRequest>,
     answers: &mpsc::Sender<Answer>,
 ) -> Result<(), Status> {
@@ -102,6 +108,7 @@ async fn tell(
     let Some(sync_request::Step::Hello(hello)) = first.step else {
         return Err(Status::failed_precondition("the first step must be Hello"));
     };
+    caller.speak_for(&hello.source)?;
     let speaker = fact::speaker(&hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let (session, resume_after) = registry
         .connect(speaker, &hello.incarnation)

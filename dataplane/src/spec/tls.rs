@@ -77,9 +77,18 @@ pub struct TlsCommon {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRef<T> {
     /// By name.
-    Named(Arc<str>),
+    Named(SecretName),
     /// As given.
     Given(T),
+}
+
+/// Who delivers a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretName {
+    /// The control plane, under this name.
+    Stream(Arc<str>),
+    /// The proxy itself: its own certificate, or the authorities of its trust domain.
+    Own,
 }
 
 /// A validation context: given, named, or the named one merged over the given one.
@@ -88,7 +97,7 @@ pub struct ValidationRef {
     /// What the context itself says.
     pub given: Validation,
     /// The secret that completes it.
-    pub named: Option<Arc<str>>,
+    pub named: Option<SecretName>,
 }
 
 /// A certificate with its key.

@@ -1,5 +1,5 @@
 //! Between what the control plane asks for and what runs: gives each configuration its TLS contexts, and makes them anew
-//! when a certificate on disk changes.
+//! when a certificate on disk or the proxy's own identity changes.
 
 use std::sync::Arc;
 
@@ -12,13 +12,17 @@ use super::{
     files::{Disk, INTERVAL},
     store::{Missing, Secrets},
 };
-use crate::spec::Spec;
+use crate::{
+    identity::{Current, Svid},
+    spec::Spec,
+};
 
 /// Passes on every configuration of `asked`, with its contexts, until stopped. Files that are new to one are read before it
 /// is passed on, so that no connection comes too early.
 pub async fn run(
     mut asked: watch::Receiver<Arc<Spec>>,
     live: watch::Sender<Arc<Spec>>,
+    mut identity: Option<Current>,
     stop: CancellationToken,
 ) {
     let mut tick = tokio::time::interval(INTERVAL);
@@ -34,6 +38,7 @@ pub async fn run(
                 open = changed.is_ok();
                 false
             }
+            () = changed(&mut identity) => true,
             _ = tick.tick(), if !disk.is_empty() => true,
         };
         let spec = asked.borrow_and_update().clone();
@@ -45,7 +50,8 @@ pub async fn run(
             continue;
         }
         disk.read(contexts::files(&spec), again).await;
-        let secrets = Secrets { named: spec.secrets.clone(), files: disk.files().clone() };
+        let secrets =
+            Secrets { named: spec.secrets.clone(), files: disk.files().clone(), own: own(&identity) };
         let next = current.next(&spec, &secrets);
         complain(&next, &mut complaints);
         if !next.same(&current) {
@@ -55,6 +61,21 @@ pub async fn run(
         }
         live.send_replace(Arc::new(Spec { tls: current.clone(), ..Spec::clone(&spec) }));
     }
+}
+
+/// Waits for another identity.
+async fn changed(identity: &mut Option<Current>) {
+    let changed = match identity {
+        Some(current) => current.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
+    }
+}
+
+fn own(identity: &Option<Current>) -> Option<Arc<Svid>> {
+    identity.as_ref()?.borrow().clone()
 }
 
 /// Says once what is missing.

@@ -26,6 +26,8 @@ pub struct Names {
     pub ips: Vec<IpAddr>,
     /// The subject in RFC 2253's form, `CN=a,O=b`; empty when there is none or it cannot be shown.
     pub subject: String,
+    /// When the certificate begins to be valid, seconds of Unix time.
+    pub begins: i64,
     /// When the certificate expires, seconds of Unix time.
     pub expires: i64,
 }
@@ -40,6 +42,7 @@ impl Names {
         }
         let mut names = Self {
             subject: subject(certificate.subject()).unwrap_or_default(),
+            begins: certificate.validity().not_before.timestamp(),
             expires: certificate.validity().not_after.timestamp(),
             ..Self::default()
         };

@@ -49,12 +49,24 @@ impl Certificate {
     pub fn parse(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Self, Invalid> {
         let part = "certificate_chain";
         let chain = certificates(chain, part, CHAIN_MAX)?;
-        let names = Names::of(&chain[0]).map_err(|problem| Invalid::new(part, problem))?;
         let part = "private_key";
         // No error of a parser is passed on: it might quote the key.
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
             Invalid::new(part, "no PEM with a PKCS#8, PKCS#1 or SEC1 key that is not encrypted")
         })?;
+        Self::of(chain, key, provider)
+    }
+
+    /// The same of what is parsed already.
+    pub fn of(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        provider: &CryptoProvider,
+    ) -> Result<Self, Invalid> {
+        let part = "certificate_chain";
+        let leaf = chain.first().ok_or_else(|| Invalid::new(part, "empty"))?;
+        let names = Names::of(leaf).map_err(|problem| Invalid::new(part, problem))?;
+        let part = "private_key";
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => Invalid::new(part, "does not belong to the certificate"),
             _ => Invalid::new(part, "not a key that is supported: RSA, ECDSA P-256, P-384, P-521 or Ed25519"),
@@ -93,13 +105,13 @@ impl Authorities {
     /// Every certificate must be usable.
     pub fn parse(pem: &[u8]) -> Result<Self, Invalid> {
         let part = "trusted_ca";
-        let found = certificates(pem, part, AUTHORITIES_MAX)?;
-        Self::new(
-            found
-                .iter()
-                .map(|der| anchor(der).map_err(|problem| Invalid::new(part, problem)))
-                .collect::<Result<_, _>>()?,
-        )
+        Self::of(&certificates(pem, part, AUTHORITIES_MAX)?)
+    }
+
+    /// The same of what is parsed already.
+    pub fn of(found: &[CertificateDer<'_>]) -> Result<Self, Invalid> {
+        let usable = |der| anchor(der).map_err(|problem| Invalid::new("trusted_ca", problem));
+        Self::new(found.iter().map(usable).collect::<Result<_, _>>()?)
     }
 
     /// Those of a host's collection that are usable; at least one.

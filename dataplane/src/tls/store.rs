@@ -10,9 +10,10 @@ use super::{
     secret::{Authorities, Certificate, Revocations},
     verify::Trust,
 };
+use crate::identity::Svid;
 use crate::spec::{
-    AuthoritiesSource, CertificateSource, Data, RevocationsSource, Secret, SecretRef, TlsCommon, Validation,
-    ValidationRef,
+    AuthoritiesSource, CertificateSource, Data, RevocationsSource, Secret, SecretName, SecretRef, TlsCommon,
+    Validation,
 };
 
 /// Secrets by name, and files by what they hold.
@@ -22,6 +23,8 @@ pub struct Secrets {
     pub named: BTreeMap<Arc<str>, Arc<Secret>>,
     /// What was read from disk; a file that cannot be read or used keeps its last good content.
     pub files: Files,
+    /// The proxy's own identity.
+    pub own: Option<Arc<Svid>>,
 }
 
 /// Loaded files.
@@ -77,14 +80,18 @@ impl Material {
     pub fn resolve(common: &TlsCommon, secrets: &Secrets) -> Result<Self, Missing> {
         let certificates = common.certificates.iter().map(|source| secrets.certificate(source));
         let certificates = certificates.collect::<Result<_, _>>()?;
-        let named = match &common.validation {
-            Some(ValidationRef { named: Some(name), .. }) => Some(secrets.secret(name)?.clone()),
-            _ => None,
+        let name = common.validation.as_ref().and_then(|validation| validation.named.as_ref());
+        let named = match name {
+            Some(SecretName::Stream(name)) => Some(secrets.secret(name)?.clone()),
+            Some(SecretName::Own) | None => None,
         };
-        let trust = match &common.validation {
+        let mut trust = match &common.validation {
             Some(validation) => Some(secrets.trust(&validation.given, named.as_deref())?),
             None => None,
         };
+        if let (Some(trust), Some(SecretName::Own)) = (&mut trust, name) {
+            trust.authorities = Some(secrets.own()?.trust.authorities.clone());
+        }
         Ok(Self { certificates, trust, named })
     }
 
@@ -107,10 +114,15 @@ impl Secrets {
         self.named.get(name).ok_or_else(|| Missing(format!("secret {name:?} has not come")))
     }
 
+    fn own(&self) -> Result<&Svid, Missing> {
+        self.own.as_deref().ok_or_else(|| Missing("the proxy has no identity yet".to_owned()))
+    }
+
     fn certificate(&self, source: &SecretRef<CertificateSource>) -> Result<Arc<Certificate>, Missing> {
         match source {
             SecretRef::Given(source) => self.certificate_of(source),
-            SecretRef::Named(name) => match &**self.secret(name)? {
+            SecretRef::Named(SecretName::Own) => Ok(self.own()?.certificate.clone()),
+            SecretRef::Named(SecretName::Stream(name)) => match &**self.secret(name)? {
                 Secret::Certificate(source) => self.certificate_of(source),
                 Secret::Validation(_) => Err(Missing(format!("secret {name:?} is no certificate"))),
             },
@@ -188,13 +200,17 @@ fn unread(file: &FileKey) -> Missing {
     })
 }
 
-/// The secrets that a context names.
+/// The secrets of the control plane that a context names.
 pub fn names(common: &TlsCommon) -> impl Iterator<Item = &Arc<str>> {
     let certificates = common.certificates.iter().filter_map(|source| match source {
         SecretRef::Named(name) => Some(name),
         SecretRef::Given(_) => None,
     });
-    certificates.chain(common.validation.iter().filter_map(|validation| validation.named.as_ref()))
+    let validation = common.validation.iter().filter_map(|validation| validation.named.as_ref());
+    certificates.chain(validation).filter_map(|name| match name {
+        SecretName::Stream(name) => Some(name),
+        SecretName::Own => None,
+    })
 }
 
 /// The files that a context itself needs.

@@ -101,6 +101,7 @@ async fn a_bad_resource_is_nacked_by_name_and_a_lost_stream_is_opened_again() {
     let stop = CancellationToken::new();
     let client = Client {
         wants_names: false,
+        dialer: Dialer { identity: None },
         addresses: vec![Endpoint::from_shared(address).unwrap()],
         node: Node { id: "proxy".into(), ..Default::default() },
         cache: None,

@@ -636,6 +636,62 @@ pub struct CanaryDocument {
     #[prost(uint64, tag = "6")]
     pub version: u64,
 }
+/// Asks for a token to join the mesh with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenRequest {
+    /// How long it can be used, seconds; 0 is an hour, at most a day.
+    #[prost(uint32, tag = "3")]
+    pub ttl_seconds: u32,
+    /// Who the bearer becomes: a workload, or an adapter.
+    #[prost(oneof = "create_token_request::Bearer", tags = "1, 2")]
+    pub bearer: ::core::option::Option<create_token_request::Bearer>,
+}
+/// Nested message and enum types in `CreateTokenRequest`.
+pub mod create_token_request {
+    /// Who the bearer becomes: a workload, or an adapter.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Bearer {
+        /// A workload.
+        #[prost(message, tag = "1")]
+        Workload(super::WorkloadIdentity),
+        /// The adapter that may speak for the source of this name.
+        #[prost(string, tag = "2")]
+        Adapter(::prost::alloc::string::String),
+    }
+}
+/// Who a workload is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkloadIdentity {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its service account.
+    #[prost(string, tag = "2")]
+    pub service_account: ::prost::alloc::string::String,
+}
+/// A token. Nobody can be told it again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenResponse {
+    /// The token: a secret, and by which the bearer knows the control plane.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// The SPIFFE id that its bearer gets.
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    /// When it ends, seconds of Unix time.
+    #[prost(int64, tag = "3")]
+    pub expires_at_seconds: i64,
+}
+/// Asks for a new root authority.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateAuthorityRequest {}
+/// What a rotation begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateAuthorityResponse {
+    /// Version of the bundle that has the new root, and that every proxy must have before it signs.
+    #[prost(uint64, tag = "1")]
+    pub bundle_version: u64,
+}
 /// What to do with the traffic of a service's versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1006,6 +1062,56 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("weft.admin.v1.Admin", "ConfirmSource"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a token with which one proxy or adapter can join the mesh, once.
+        pub async fn create_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weft.admin.v1.Admin/CreateToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weft.admin.v1.Admin", "CreateToken"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Begins to replace the root authority: the new one signs once every live proxy believes it.
+        pub async fn rotate_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weft.admin.v1.Admin/RotateAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weft.admin.v1.Admin", "RotateAuthority"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1091,6 +1197,22 @@ pub mod admin_server {
             request: tonic::Request<super::ConfirmSourceRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ConfirmSourceResponse>,
+            tonic::Status,
+        >;
+        /// Makes a token with which one proxy or adapter can join the mesh, once.
+        async fn create_token(
+            &self,
+            request: tonic::Request<super::CreateTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        >;
+        /// Begins to replace the root authority: the new one signs once every live proxy believes it.
+        async fn rotate_authority(
+            &self,
+            request: tonic::Request<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateAuthorityResponse>,
             tonic::Status,
         >;
     }
@@ -1635,6 +1757,94 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConfirmSourceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weft.admin.v1.Admin/CreateToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateTokenSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::CreateTokenRequest>
+                    for CreateTokenSvc<T> {
+                        type Response = super::CreateTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::create_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateTokenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weft.admin.v1.Admin/RotateAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RotateAuthorityRequest>
+                    for RotateAuthoritySvc<T> {
+                        type Response = super::RotateAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rotate_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateAuthoritySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

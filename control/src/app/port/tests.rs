@@ -26,6 +26,7 @@ use weft_proto::{
 use super::*;
 use crate::{
     ads::{ANSWER_TIMEOUT, Publisher, Tracker, World},
+    identity::access::Caller,
     peer::{Places, STALL_TIMEOUT},
     registry::Options,
     resource::{Asked, Kind, Resource, ResourceSet},
@@ -95,13 +96,16 @@ async fn connect() -> Proxy {
     let (far, theirs) = tokio::io::duplex(WIRE_BYTES);
     let broken = wire(near, far);
     let places = Places::default();
-    let incoming = futures::stream::iter(places.admit(ours, None).map(Ok));
+    let incoming = futures::stream::iter(places.admit(ours, None, Caller::Unasked).map(Ok));
     let incoming = futures::StreamExt::chain(incoming, futures::stream::pending());
     tokio::spawn(serve(
         incoming,
-        AdsServer::new(&publisher),
-        Traffic::new(tokio::time::Instant::now()),
-        registry,
+        Services {
+            ads: AdsServer::new(&publisher),
+            traffic: Traffic::new(tokio::time::Instant::now()),
+            registry,
+            identity: None,
+        },
         CancellationToken::new(),
         TaskTracker::new(),
     ));

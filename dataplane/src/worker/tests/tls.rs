@@ -85,7 +85,7 @@ async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     let secret =
         |issued: Issued| Arc::new(Secret::Certificate(CertificateSource::Parsed(issued.certificate())));
     let mut tls = serving(&[]);
-    tls.common.certificates = vec![SecretRef::Named("s".into())];
+    tls.common.certificates = vec![SecretRef::Named(SecretName::Stream("s".into()))];
     let mut plain = plain_spec().await;
     let incomplete = secured(plain.clone(), &[("a.test", tls.clone())]);
     plain.secrets = BTreeMap::from([("s".into(), secret(old_ca.issue(&dns("a.test"))))]);
@@ -184,7 +184,7 @@ async fn an_endpoint_that_is_not_believed_gets_no_request() {
     let origin = tls_origin(&other.issue(&dns("a.test")), &[]).await;
     let mut missing = upstream(&[], None);
     missing.common = common(&[], None);
-    missing.common.certificates = vec![SecretRef::Named("s".into())];
+    missing.common.certificates = vec![SecretRef::Named(SecretName::Stream("s".into()))];
     for tls in [upstream(&[], Some(ca.trusted())), missing] {
         let cluster = Cluster { tls: Some(Arc::new(tls)), ..cluster(UpstreamProtocol::Agreed, 10) };
         let proxy = Proxy::start(with_contexts(spec(cluster, endpoints(&[origin]), forward(None, None))));

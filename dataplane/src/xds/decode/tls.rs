@@ -7,21 +7,26 @@ use rustls::{
     pki_types::ServerName, version,
 };
 use sha2::{Digest, Sha256};
-use weft_proto::xds::{
-    envoy::{
-        config::core::v3::{
-            DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
-        },
-        extensions::transport_sockets::{
-            raw_buffer::v3::RawBuffer,
-            tls::v3::{
-                CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
-                common_tls_context::ValidationContextType, downstream_tls_context::SessionTicketKeysType,
-                tls_parameters::TlsProtocol,
+use weft_proto::{
+    node::{AGENT_CLUSTER, OWN_AUTHORITIES, OWN_CERTIFICATE},
+    xds::{
+        envoy::{
+            config::core::v3::{
+                ConfigSource, DataSource, GrpcService, TransportSocket, api_config_source::ApiType,
+                config_source::ConfigSourceSpecifier, data_source::Specifier, grpc_service::TargetSpecifier,
+                transport_socket::ConfigType,
+            },
+            extensions::transport_sockets::{
+                raw_buffer::v3::RawBuffer,
+                tls::v3::{
+                    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsParameters,
+                    UpstreamTlsContext, common_tls_context::ValidationContextType,
+                    downstream_tls_context::SessionTicketKeysType, tls_parameters::TlsProtocol,
+                },
             },
         },
+        google::protobuf::{Any, Duration as ProtoDuration},
     },
-    google::protobuf::{Any, Duration as ProtoDuration},
 };
 
 use super::{
@@ -29,7 +34,7 @@ use super::{
     unknown_type, unpack,
 };
 use crate::{
-    spec::{Data, DownstreamTls, SecretRef, Sni, TlsCommon, UpstreamTls, ValidationRef},
+    spec::{Data, DownstreamTls, SecretName, SecretRef, Sni, TlsCommon, UpstreamTls, ValidationRef},
     tls::provider,
 };
 
@@ -170,7 +175,7 @@ fn common(mut raw: CommonTlsContext) -> Result<TlsCommon, Refusal> {
         certificates.push(SecretRef::Given(given));
     }
     for (i, named) in take(&mut raw.tls_certificate_sds_secret_configs).into_iter().enumerate() {
-        let name = secret_name(named).at_index("tls_certificate_sds_secret_configs", i)?;
+        let name = secret_name(named, OWN_CERTIFICATE).at_index("tls_certificate_sds_secret_configs", i)?;
         certificates.push(SecretRef::Named(name));
     }
     let validation = match raw.validation_context_type.take() {
@@ -184,7 +189,7 @@ fn common(mut raw: CommonTlsContext) -> Result<TlsCommon, Refusal> {
             Some(ValidationRef { given, named: None })
         }
         Some(ValidationContextType::ValidationContextSdsSecretConfig(config)) => {
-            let named = secret_name(config).at("validation_context_sds_secret_config")?;
+            let named = secret_name(config, OWN_AUTHORITIES).at("validation_context_sds_secret_config")?;
             Some(ValidationRef { given: Default::default(), named: Some(named) })
         }
         Some(ValidationContextType::CombinedValidationContext(mut combined)) => {
@@ -192,8 +197,8 @@ fn common(mut raw: CommonTlsContext) -> Result<TlsCommon, Refusal> {
             let given =
                 secret::validation(given).at("combined_validation_context.default_validation_context")?;
             let config = combined.validation_context_sds_secret_config.take().unwrap_or_default();
-            let named =
-                secret_name(config).at("combined_validation_context.validation_context_sds_secret_config")?;
+            let named = secret_name(config, OWN_AUTHORITIES)
+                .at("combined_validation_context.validation_context_sds_secret_config")?;
             nothing_left(&combined).at("combined_validation_context")?;
             Some(ValidationRef { given, named: Some(named) })
         }
@@ -206,10 +211,29 @@ fn common(mut raw: CommonTlsContext) -> Result<TlsCommon, Refusal> {
     Ok(TlsCommon { provider, versions, certificates, validation, alpn })
 }
 
-/// The name of a secret that comes over the stream that everything comes over.
-fn secret_name(raw: SdsSecretConfig) -> Result<Arc<str>, Refusal> {
-    ads_only(raw.sds_config).at("sds_config")?;
-    Ok(required(raw.name, "name")?.into())
+/// A secret that comes over the stream that everything comes over, or one of the proxy's own, which Envoy asks its agent
+/// for.
+fn secret_name(raw: SdsSecretConfig, own: &str) -> Result<SecretName, Refusal> {
+    let name = required(raw.name, "name")?;
+    if !raw.sds_config.as_ref().is_some_and(is_agent) {
+        ads_only(raw.sds_config).at("sds_config")?;
+        return Ok(SecretName::Stream(name.into()));
+    }
+    match name == own {
+        true => Ok(SecretName::Own),
+        false => Err(Refusal::new("name", format!("{name:?} is not what the agent has; {own:?} is"))),
+    }
+}
+
+/// Whether a secret is the agent's to deliver.
+fn is_agent(source: &ConfigSource) -> bool {
+    let Some(ConfigSourceSpecifier::ApiConfigSource(api)) = &source.config_source_specifier else {
+        return false;
+    };
+    let Ok(ApiType::Grpc) = ApiType::try_from(api.api_type) else { return false };
+    matches!(api.grpc_services.as_slice(), [GrpcService {
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(envoy)), ..
+    }] if envoy.cluster_name == AGENT_CLUSTER)
 }
 
 type Parameters = (Arc<CryptoProvider>, Vec<&'static SupportedProtocolVersion>);

@@ -67,7 +67,7 @@ fn certificates_come_from_the_message_from_files_or_by_name() {
     assert!(matches!(&found[0], SecretRef::Given(CertificateSource::Parsed(_))));
     assert!(matches!(&found[1], SecretRef::Given(CertificateSource::Files { chain: Data::File(_), .. })));
     assert!(matches!(&found[2], SecretRef::Given(CertificateSource::Files { chain: Data::Inline(_), .. })));
-    assert!(matches!(&found[3], SecretRef::Named(name) if &**name == "s"));
+    assert!(matches!(&found[3], SecretRef::Named(SecretName::Stream(name)) if &**name == "s"));
 
     let other = Ca::new("ca").issue(&dns("a.test"));
     let strange = TlsCertificate { private_key: text(&other.key), ..inline.clone() };
