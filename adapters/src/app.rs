@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::consul::Consul;
 use crate::files::Files;
+use crate::marathon::Marathon;
+use crate::nomad::Nomad;
 use crate::settings::{AdapterSettings, Platform};
 use crate::source::{Source, SourceError};
 
@@ -24,6 +26,16 @@ pub async fn run(settings: AdapterSettings, stop: CancellationToken) -> Result<(
         Platform::Consul(consul) => {
             let client = Client::new(Consul::description(&consul), settings.control_planes);
             let source = Consul::new(*consul, client.metrics())?;
+            drive(source, client, stop).await
+        }
+        Platform::Nomad(nomad) => {
+            let client = Client::new(Nomad::description(&nomad), settings.control_planes);
+            let source = Nomad::new(*nomad, client.metrics())?;
+            drive(source, client, stop).await
+        }
+        Platform::Marathon(marathon) => {
+            let client = Client::new(Marathon::description(&marathon), settings.control_planes);
+            let source = Marathon::new(*marathon, client.metrics())?;
             drive(source, client, stop).await
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::report::{Report, Trouble};
 use crate::settings::{AdapterSettings, Platform};
-use crate::{consul, files};
+use crate::{consul, files, marathon, nomad};
 
 /// Asks the platform for everything once, and every control plane for a connection.
 pub async fn check(settings: &AdapterSettings) -> Report {
@@ -10,6 +10,8 @@ pub async fn check(settings: &AdapterSettings) -> Report {
     match &settings.platform {
         Platform::Files(settings) => files::check(settings, &mut report),
         Platform::Consul(settings) => consul::check(settings, &mut report).await,
+        Platform::Nomad(settings) => nomad::check(settings, &mut report).await,
+        Platform::Marathon(settings) => marathon::check(settings, &mut report).await,
     }
     for control_plane in &settings.control_planes {
         let at = control_plane.uri();

@@ -14,19 +14,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::check::check;
-use self::cursor::{Ask, Cursor, Worth};
-use self::http::{Http, ReadError};
+use self::http::Http;
 use self::view::{News, Tell, View};
 use self::wire::{Instance, Names};
+use crate::blocking::{Ask, Cursor, Worth};
 use crate::client::Sink;
 use crate::description::{Condition, Description};
+use crate::http::ReadError;
 use crate::metrics::Metrics;
-use crate::settings::{ConsulSettings, Token};
+use crate::settings::ConsulSettings;
 use crate::source::{Source, SourceError};
 use crate::watch::{Backoff, Pace};
 
 mod check;
-mod cursor;
 mod http;
 mod map;
 mod view;
@@ -58,7 +58,7 @@ pub struct Consul {
 impl Consul {
     /// A source for the Consul that the settings name.
     pub fn new(settings: ConsulSettings, metrics: Metrics) -> Result<Self, SourceError> {
-        let http = Http::new(settings.clone())?;
+        let http = Http::new(&settings)?;
         Ok(Consul { settings, metrics, http })
     }
 
@@ -175,7 +175,7 @@ impl Watch {
     }
 
     async fn names(self) {
-        let anonymous = self.settings.token == Token::Anonymous;
+        let anonymous = self.http.is_anonymous();
         let found = |names: Names, doubt: String| {
             let unseen = doubt.is_empty() && names.is_empty() && anonymous;
             let doubt = if unseen { "no service is visible without a token".to_owned() } else { doubt };
@@ -229,7 +229,7 @@ impl Watch {
                 }
                 Err(error) => {
                     self.metrics.error();
-                    let reason = format!("consul at {} {error}{}", self.settings.address, advice(&error));
+                    let reason = format!("consul at {} {error}{}", self.http.address(), advice(&error));
                     cursor.failed(&reason);
                     failing = true;
                     let delay = backoff.failed(Instant::now(), &mut rand::rng());

@@ -4,14 +4,23 @@
 //! two together for the command line; [`check`] looks once and tells nothing.
 
 pub mod app;
+mod blocking;
 pub mod catalog;
 pub mod check;
 pub mod client;
 pub mod consul;
+mod conversation;
 pub mod description;
 pub mod files;
+mod gather;
+mod http;
+mod lines;
+pub mod marathon;
 pub mod metrics;
+pub mod nomad;
 pub mod report;
 pub mod settings;
 pub mod source;
+mod tags;
+mod trust;
 pub mod watch;

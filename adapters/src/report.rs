@@ -1,6 +1,7 @@
 //! What one look at a platform found.
 
 use crate::catalog::Item;
+use crate::http::ReadError;
 
 /// What was tried, and what it brought.
 #[derive(Debug, Default)]
@@ -31,6 +32,13 @@ pub enum Trouble {
     Content,
     /// A control plane takes no connections.
     ControlPlane,
+}
+
+impl Trouble {
+    /// What it is about a question without a good answer.
+    pub(crate) fn of(error: &ReadError) -> Trouble {
+        if error.is_refusal() { Trouble::NotAuthorised } else { Trouble::Platform }
+    }
 }
 
 impl Report {

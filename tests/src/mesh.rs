@@ -222,10 +222,26 @@ impl Mesh {
 
     /// Starts a Consul adapter, whose source is `consul/local`.
     pub fn follow(&mut self, consul: &Consul) {
+        self.adapter = Some(self.adapter("consul", &["--address", &consul.url()]));
+    }
+
+    /// Starts an adapter for a platform with these flags. Its source is PLATFORM/local.
+    pub fn adapter(&self, platform: &str, flags: &[&str]) -> Program {
         let mut command = Command::new(weft());
-        command.args(["adapter", "consul", "--address", &consul.url()]);
+        command.args(["adapter", platform]).args(flags);
         command.arg("--control").arg(format!("http://{}", self.ads));
-        self.adapter = Some(Program::start("adapter", self.dir.path(), &mut command));
+        Program::start(&format!("adapter-{platform}"), self.dir.path(), &mut command)
+    }
+
+    /// Waits until the registry shows a source in this state, for a reason that holds this text.
+    pub async fn source(&self, name: &str, state: &str, reason: &str, limit: Duration) {
+        until(&format!("{name} {state}: {reason}"), limit, async || {
+            let status = self.status().await?;
+            let found = status.sources.iter().find(|source| source.name == name);
+            let told = found.is_some_and(|source| source.state == state && source.reason.contains(reason));
+            if told { Ok(()) } else { Err(format!("{:#?}", status.sources)) }
+        })
+        .await
     }
 
     /// Runs the command line against this mesh.

@@ -1,27 +1,27 @@
 //! One look at Consul: does it answer, may we read, and what would be told.
 
-use super::cursor::Ask;
-use super::http::{Http, ReadError};
+use super::http::Http;
 use super::wire::{Instance, Names};
 use super::{CONSUL_ITSELF, WAIT, advice, map};
+use crate::blocking::Ask;
 use crate::report::{Report, Trouble};
 use crate::settings::{ConsulSettings, Token};
 
 /// Asks for every name and every instance once.
 pub async fn check(settings: &ConsulSettings, report: &mut Report) {
-    let at = &settings.address;
-    let http = match Http::new(settings.clone()) {
+    let at = &settings.access.servers[0];
+    let http = match Http::new(settings) {
         Ok(http) => http,
         Err(error) => return report.bad(Trouble::Platform, error.to_string()),
     };
     let names = match http.get::<Names>(&["v1", "catalog", "services"], Ask::Now, WAIT).await {
         Ok(answer) => answer,
         Err(error) => {
-            return report.bad(trouble(&error), format!("consul at {at} {error}{}", advice(&error)));
+            return report.bad(Trouble::of(&error), format!("consul at {at} {error}{}", advice(&error)));
         }
     };
     report.good(format!("consul at {at} answers"));
-    let token = match &settings.token {
+    let token = match &settings.access.token {
         Token::Anonymous => "no token is given".to_owned(),
         Token::Value(_) => "the token is taken".to_owned(),
         Token::File(file) => format!("the token of {} is taken", file.display()),
@@ -50,19 +50,8 @@ pub async fn check(settings: &ConsulSettings, report: &mut Report) {
             // What stops one question stops the others.
             Err(error) => {
                 return report
-                    .bad(trouble(&error), format!("service {name}: consul {error}{}", advice(&error)));
+                    .bad(Trouble::of(&error), format!("service {name}: consul {error}{}", advice(&error)));
             }
         }
-    }
-}
-
-fn trouble(error: &ReadError) -> Trouble {
-    match error {
-        ReadError::Status { status: 401 | 403, .. } | ReadError::Token { .. } => Trouble::NotAuthorised,
-        ReadError::Status { .. }
-        | ReadError::Transport(_)
-        | ReadError::TooLarge
-        | ReadError::Body(_)
-        | ReadError::NoIndex => Trouble::Platform,
     }
 }

@@ -6,6 +6,7 @@ use weft_proto::registry::v1 as proto;
 
 use super::wire::{Check, Instance};
 use crate::catalog::{Invalid, Item};
+use crate::tags;
 
 /// The service of this name and its endpoints; what cannot be told is left out and named.
 pub(super) fn map(
@@ -70,39 +71,15 @@ fn endpoint(instance: &Instance, key: &proto::ServiceKey, port_name: &str, regio
         identity: service.meta.get("identity").cloned().unwrap_or_default(),
         network: service.meta.get("network").cloned().unwrap_or_default(),
         workload: key.name.clone(),
-        transport: if mtls {
-            proto::endpoint::Transport::Mtls
-        } else {
-            proto::endpoint::Transport::Plaintext
-        }
-        .into(),
+        transport: tags::transport(mtls),
     }
 }
 
-/// All meta, and tags of the form `name=value`; meta wins. A tag such as `v2` is the version where nothing else says it.
+/// All meta, and what the tags say; meta wins.
 fn labels(instance: &Instance) -> BTreeMap<String, String> {
-    let service = &instance.service;
-    let mut labels = BTreeMap::new();
-    for tag in &service.tags {
-        match tag.split_once('=') {
-            Some((name, value)) => {
-                labels.insert(name.to_owned(), value.to_owned());
-            }
-            None if is_version(tag) => {
-                labels.entry("version".to_owned()).or_insert_with(|| tag.clone());
-            }
-            None => {}
-        }
-    }
-    labels.extend(service.meta.clone());
+    let mut labels = tags::labels(&instance.service.tags);
+    labels.extend(instance.service.meta.clone());
     labels
-}
-
-fn is_version(tag: &str) -> bool {
-    tag.strip_prefix('v').is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_digit())
-            && rest.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,18 +131,8 @@ fn port(instances: &[&Instance]) -> Option<proto::Port> {
 }
 
 fn protocol(instance: &Instance) -> Option<(&'static str, proto::Protocol)> {
-    let known = |word: &str| match word {
-        "grpc" => Some(("grpc", proto::Protocol::Grpc)),
-        "http2" | "h2c" => Some(("http2", proto::Protocol::Http2)),
-        "http" => Some(("http", proto::Protocol::Http)),
-        "tls" => Some(("tls", proto::Protocol::Tls)),
-        "tcp" => Some(("tcp", proto::Protocol::Tcp)),
-        _ => None,
-    };
-    let meta = instance.service.meta.get("protocol").and_then(|word| known(word));
-    let tag =
-        || instance.service.tags.iter().find_map(|tag| known(tag.strip_prefix("protocol=").unwrap_or(tag)));
-    meta.or_else(tag)
+    let meta = instance.service.meta.get("protocol").and_then(|word| tags::protocol(word));
+    meta.or_else(|| tags::protocol_of(&instance.service.tags))
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! `weft adapter`: runs one adapter, which tells the control plane what its platform runs, or looks once with `--check`.
 
 mod check;
+mod consul;
+mod files;
+mod marathon;
+mod nomad;
 
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 use weft_adapters::{
     app,
-    settings::{AdapterSettings, RawAdapterSettings, RawConsulSettings, RawFilesSettings, RawPlatform},
+    settings::{AdapterSettings, RawAdapterSettings},
     source::SourceError,
 };
 
+use self::{consul::ConsulArgs, files::FilesArgs, marathon::MarathonArgs, nomad::NomadArgs};
 use crate::{
     command::{self, SETTINGS_HINT},
     failure::{Exit, Failure},
@@ -56,51 +61,10 @@ enum PlatformArgs {
     Files(FilesArgs),
     /// A Consul datacenter: services, health, tags and meta
     Consul(ConsulArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct FilesArgs {
-    /// The directory to watch
-    #[arg(long, env = "WEFT_DIR", value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Label `cluster` of the workloads [default: the source's name after its last slash]
-    #[arg(long, env = "WEFT_CLUSTER")]
-    cluster: Option<String>,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct ConsulArgs {
-    /// Address of the agent or a server [default: http://127.0.0.1:8500]
-    #[arg(long, env = "CONSUL_HTTP_ADDR", value_name = "URL")]
-    address: Option<String>,
-    /// Datacenter [default: the agent's own]
-    #[arg(long)]
-    datacenter: Option<String>,
-    /// File with the ACL token; read anew when it changes
-    #[arg(long, env = "CONSUL_HTTP_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The ACL token, for where there is no file
-    #[arg(long, env = "CONSUL_HTTP_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
-    token: Option<String>,
-    /// PEM file with the CA of Consul's certificate [default: the host's roots]
-    #[arg(long, env = "CONSUL_CACERT", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key
-    #[arg(long, value_name = "FILE")]
-    client_cert_file: Option<PathBuf>,
-    /// Take answers of any server, not only of the leader
-    #[arg(long)]
-    stale: bool,
-    /// Oldest answer taken with --stale, in seconds [default: 10]
-    #[arg(long, value_name = "SECONDS")]
-    stale_seconds_max: Option<u64>,
-    /// Namespace of the mesh that the services are put in [default: default]
-    #[arg(long)]
-    namespace: Option<String>,
-    #[command(flatten)]
-    common: CommonArgs,
+    /// A Nomad region: native services, allocations, nodes
+    Nomad(NomadArgs),
+    /// Marathon: apps and pods
+    Marathon(MarathonArgs),
 }
 
 /// Runs the adapter until SIGTERM or Ctrl-C.
@@ -133,6 +97,8 @@ impl AdapterArgs {
         match &self.platform {
             PlatformArgs::Files(args) => &args.common,
             PlatformArgs::Consul(args) => &args.common,
+            PlatformArgs::Nomad(args) => &args.common,
+            PlatformArgs::Marathon(args) => &args.common,
         }
     }
 
@@ -140,54 +106,12 @@ impl AdapterArgs {
         let raw = match self.platform {
             PlatformArgs::Files(args) => args.over_file()?,
             PlatformArgs::Consul(args) => args.over_file()?,
+            PlatformArgs::Nomad(args) => args.over_file()?,
+            PlatformArgs::Marathon(args) => args.over_file()?,
         };
         raw.check().map_err(|error| {
             Failure::usage("cannot use the settings of the adapter", error.to_string(), SETTINGS_HINT)
         })
-    }
-}
-
-impl FilesArgs {
-    fn over_file(self) -> Result<RawAdapterSettings, Failure> {
-        let mut raw = file(self.common.config.as_deref())?;
-        let mut files = match raw {
-            Some(RawAdapterSettings { platform: RawPlatform::Files(ref files), .. }) => files.clone(),
-            Some(_) => return Err(other_platform("files")),
-            None => RawFilesSettings::default(),
-        };
-        over(&mut files.directory, self.dir);
-        over(&mut files.source, self.common.name);
-        over(&mut files.cluster, self.cluster);
-        over(&mut files.region, self.common.region);
-        let control = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control, platform: RawPlatform::Files(files) })
-    }
-}
-
-impl ConsulArgs {
-    fn over_file(self) -> Result<RawAdapterSettings, Failure> {
-        let mut raw = file(self.common.config.as_deref())?;
-        let mut consul = match raw {
-            Some(RawAdapterSettings { platform: RawPlatform::Consul(ref consul), .. }) => consul.clone(),
-            Some(_) => return Err(other_platform("consul")),
-            None => Box::<RawConsulSettings>::default(),
-        };
-        // Consul's own variable may leave the scheme out.
-        let address =
-            self.address.map(|text| if text.contains("://") { text } else { format!("http://{text}") });
-        over(&mut consul.address, address);
-        over(&mut consul.datacenter, self.datacenter);
-        over(&mut consul.token, self.token);
-        over(&mut consul.token_file, self.token_file);
-        over(&mut consul.ca_file, self.ca_file);
-        over(&mut consul.client_cert_file, self.client_cert_file);
-        over(&mut consul.stale, self.stale.then_some(true));
-        over(&mut consul.stale_seconds_max, self.stale_seconds_max);
-        over(&mut consul.namespace, self.namespace);
-        over(&mut consul.source, self.common.name);
-        over(&mut consul.region, self.common.region);
-        let control = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control, platform: RawPlatform::Consul(consul) })
     }
 }
 
@@ -222,5 +146,12 @@ fn control_planes(file: Option<RawAdapterSettings>, flags: Vec<String>) -> Vec<S
 fn over<T>(setting: &mut Option<T>, flag: Option<T>) {
     if flag.is_some() {
         *setting = flag;
+    }
+}
+
+/// A list of flags beats what the file says.
+fn over_list<T>(setting: &mut Vec<T>, flags: Vec<T>) {
+    if !flags.is_empty() {
+        *setting = flags;
     }
 }

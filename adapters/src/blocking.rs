@@ -1,21 +1,35 @@
 //! The index of one blocking query: when to block, when to ask at once, and when an answer is in doubt. Pure.
 //!
-//! Consul's index is no clock. It may go back (a restored snapshot, a restarted server, a reaped key), and a query that
+//! The index of Consul and Nomad is no clock. It may go back (a restored snapshot, a restarted server, a reaped key), and a query that
 //! blocks on an index that is too high sees nothing until its wait is over. So: a wake-up without an increase is followed
 //! by one question that does not block, and an index lower than the last is taken as it is, with a doubt.
 
+use std::time::Duration;
+
 /// The next question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// Answer at once.
     Now,
     /// Answer when the index is past this one. Never zero, which would not block.
     Past(u64),
 }
 
+impl Ask {
+    /// Asks so by a query: how long the answer may wait on purpose.
+    pub(crate) fn add_to(self, url: &mut reqwest::Url, wait: Duration) -> Duration {
+        let Ask::Past(index) = self else { return Duration::ZERO };
+        url.query_pairs_mut()
+            .append_pair("index", &index.to_string())
+            .append_pair("wait", &format!("{}s", wait.as_secs()));
+        // The server adds up to a sixteenth, so that waiting clients do not come back together.
+        wait + wait / 16
+    }
+}
+
 /// What an answer is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Worth {
+pub(crate) enum Worth {
     /// It may be older than what is known: ask again.
     Nothing,
     /// It is the state now; the text is the doubt, if any.
@@ -24,7 +38,7 @@ pub(super) enum Worth {
 
 /// Where one query stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     last: Option<u64>,
     blocking: bool,
     /// Why the last question had no good answer.
@@ -32,7 +46,7 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    pub(super) fn ask(&self) -> Ask {
+    pub(crate) fn ask(&self) -> Ask {
         match self.last {
             Some(index) if self.blocking => Ask::Past(index),
             _ => Ask::Now,
@@ -40,7 +54,7 @@ impl Cursor {
     }
 
     /// Takes the index of a good answer.
-    pub(super) fn answered(&mut self, index: u64) -> Worth {
+    pub(crate) fn answered(&mut self, index: u64) -> Worth {
         let index = index.max(1);
         let last = self.last.unwrap_or(0);
         if self.blocking && index <= last {
@@ -58,7 +72,7 @@ impl Cursor {
     }
 
     /// The question had no good answer. Whatever index came with that means nothing.
-    pub(super) fn failed(&mut self, reason: &str) {
+    pub(crate) fn failed(&mut self, reason: &str) {
         self.blocking = false;
         self.broken = Some(reason.to_owned());
     }

@@ -1,0 +1,39 @@
+//! Flags of `weft adapter files`.
+
+use std::path::PathBuf;
+
+use weft_adapters::settings::{RawAdapterSettings, RawFilesSettings, RawPlatform};
+
+use super::{CommonArgs, control_planes, file, other_platform, over};
+use crate::failure::Failure;
+
+/// Options of `weft adapter files`.
+#[derive(Debug, clap::Args)]
+pub(super) struct FilesArgs {
+    /// The directory to watch
+    #[arg(long, env = "WEFT_DIR", value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Label `cluster` of the workloads [default: the source's name after its last slash]
+    #[arg(long, env = "WEFT_CLUSTER")]
+    cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+impl FilesArgs {
+    /// Flags over what the file says.
+    pub(super) fn over_file(self) -> Result<RawAdapterSettings, Failure> {
+        let mut raw = file(self.common.config.as_deref())?;
+        let mut files = match raw {
+            Some(RawAdapterSettings { platform: RawPlatform::Files(ref files), .. }) => files.clone(),
+            Some(_) => return Err(other_platform("files")),
+            None => RawFilesSettings::default(),
+        };
+        over(&mut files.directory, self.dir);
+        over(&mut files.source, self.common.name);
+        over(&mut files.cluster, self.cluster);
+        over(&mut files.region, self.common.region);
+        let control = control_planes(raw.take(), self.common.control);
+        Ok(RawAdapterSettings { control, platform: RawPlatform::Files(files) })
+    }
+}
