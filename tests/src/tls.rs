@@ -59,6 +59,23 @@ impl Authority {
 }
 
 impl Issued {
+    /// A Secret document of a namespace that holds them, with the authorities of clients where there are any.
+    pub fn secret(&self, namespace: &str, name: &str, clients: Option<&Authority>) -> String {
+        let mut text = format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\nstringData:\n"
+        );
+        let mut add = |key: &str, value: &str| {
+            text += &format!("  {key}: |\n");
+            value.lines().for_each(|line| text += &format!("    {line}\n"));
+        };
+        add("tls.crt", &self.chain);
+        add("tls.key", &self.key);
+        if let Some(authority) = clients {
+            add("ca.crt", &authority.pem());
+        }
+        text
+    }
+
     fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes()).collect::<Result<_, _>>();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes());

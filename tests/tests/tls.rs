@@ -66,17 +66,7 @@ impl Edge {
 }
 
 fn secret(name: &str, issued: &Issued, authority: Option<&Authority>) -> String {
-    let mut text = format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n");
-    let mut add = |key: &str, value: &str| {
-        text += &format!("  {key}: |\n");
-        value.lines().for_each(|line| text += &format!("    {line}\n"));
-    };
-    add("tls.crt", &issued.chain);
-    add("tls.key", &issued.key);
-    if let Some(authority) = authority {
-        add("ca.crt", &authority.pem());
-    }
-    text
+    issued.secret("default", name, authority)
 }
 
 const GATEWAY: &str = "---

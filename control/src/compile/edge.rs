@@ -35,8 +35,7 @@ pub(crate) struct EdgeHost<'a> {
 
 /// Every host that is told apart on a port, and who has it.
 pub(crate) fn hosts<'a>(listeners: &[Served<'a>]) -> BTreeMap<Arc<str>, EdgeHost<'a>> {
-    let everything: Arc<str> = "*".into();
-    let name = |served: &Served<'a>| served.listener.hostname.clone().unwrap_or_else(|| everything.clone());
+    let name = |served: &Served<'a>| served.listener.host();
     let names: BTreeSet<Arc<str>> = listeners.iter().map(name).collect();
     let owner = |host: &Arc<str>| {
         let of = names.iter().filter(|name| takes(name, host));
@@ -84,6 +83,6 @@ pub(crate) fn hosts<'a>(listeners: &[Served<'a>]) -> BTreeMap<Arc<str>, EdgeHost
 }
 
 /// Whether a host or pattern takes all that another does.
-fn takes(pattern: &str, host: &str) -> bool {
+pub(crate) fn takes(pattern: &str, host: &str) -> bool {
     pattern == host || host_matches(pattern, host)
 }

@@ -116,7 +116,11 @@ impl View<'_> {
             weight: destination.weight,
             headers: destination.headers.clone(),
         };
-        let mirror = |to: &documents::Mirror| Mirror { cluster: self.cluster(document, to), ppm: to.ppm };
+        let mirror = |to: &documents::Mirror| {
+            // A copy that may not be sent is left out.
+            self.grants.resolve(document, to.backend.as_ref(), to.port, self.services).ok()?;
+            (to.ppm > 0).then(|| Mirror { cluster: self.cluster(document, to), ppm: to.ppm })
+        };
         let live = destinations.iter().filter(|to| to.weight > 0);
         Forward {
             hash: live.clone().find_map(|to| self.hash_key(document, to)),
@@ -126,7 +130,7 @@ impl View<'_> {
             prefix_rewrite: rewrite.uri,
             regex_rewrite: rewrite.uri_regex,
             host_rewrite: rewrite.authority.or_else(|| rule.headers.host.clone()),
-            mirrors: rule.mirrors.iter().filter(|mirror| mirror.ppm > 0).map(mirror).collect(),
+            mirrors: rule.mirrors.iter().filter_map(mirror).collect(),
             missing_is_error: false,
         }
     }

@@ -354,7 +354,7 @@ impl Scope<'_> {
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents));
             }
-            found.secrets.iter().for_each(|name| self.secret(name));
+            found.secrets.into_values().for_each(|secret| self.set.insert(Kind::Secret, secret));
             let listener =
                 Listener { chains: found.chains, ..Listener::empty(name, bind, Direction::Gateway) };
             self.clusters.extend(listener.tcp_clusters().cloned());

@@ -1,8 +1,10 @@
 //! Which secrets a proxy may have, under which names, and what is in them.
 //!
-//! A document names a secret by its name alone, and means that of the proxy's own namespace: `credentialName` of a
-//! Gateway that the proxy serves, or of a DestinationRule. Nobody else receives it, whatever names a proxy asks for: a
-//! proxy is sent nothing that is not in its scope.
+//! A document of Istio's names a secret by its name alone, and means that of the proxy's own namespace: `credentialName`
+//! of a Gateway that the proxy serves, or of a DestinationRule. A gateway of the Gateway API refers to one of its own
+//! namespace, or of one that grants it; it is sent to the proxies that serve the gateway and are of its namespace, or of
+//! the root namespace. Nobody else receives it, whatever names a proxy asks for: a proxy is sent nothing that is not in
+//! its scope.
 
 use std::sync::Arc;
 
@@ -14,16 +16,35 @@ use super::{
     ir::{Secret, SecretContent, version},
 };
 use crate::{
-    documents::{self, Document, DocumentSet},
+    documents::{self, Document, DocumentSet, ROOT_NAMESPACE, gateway_api::ObjectRef, secret::beside},
     resource::{Kind, Resource},
 };
-
-/// Added to a secret's name for that of its authorities, as Istio does.
-const AUTHORITIES_SUFFIX: &str = "-cacert";
 
 /// Whether a proxy may have the secrets of a namespace: a gateway those of its own, others none.
 pub(crate) fn may_read(node: &NodeMetadata, namespace: &str) -> bool {
     node.role == Role::Gateway && node.namespace == namespace
+}
+
+/// Whether a proxy may have what a gateway of the Gateway API refers to. Any workload may call itself a gateway, but not
+/// one of another namespace.
+pub(crate) fn may_have(node: &NodeMetadata, gateway: &Document) -> bool {
+    may_read(node, &gateway.namespace) || may_read(node, ROOT_NAMESPACE)
+}
+
+/// How a secret is called that a gateway refers to; no secret of a namespace alone is called so.
+pub(crate) fn referred_name(gateway: &Document, to: &ObjectRef) -> String {
+    format!("{}/{}", to.namespace.as_ref().unwrap_or(&gateway.namespace), to.name.text)
+}
+
+/// The certificate of a secret that is referred to by a name, and the authorities that are beside it.
+pub(crate) fn of_reference<'a>(
+    documents: &'a DocumentSet,
+    (document, secret): (&'a Arc<Document>, &'a documents::Secret),
+    name: &str,
+) -> (Option<Arc<Resource>>, Option<Arc<Resource>>) {
+    let place = (&*document.namespace, &*document.name);
+    let authorities = authorities(documents, Some((document, secret)), place, authorities_name(name));
+    (certificate(document, secret, certificate_name(name)), authorities)
 }
 
 /// The name under which a certificate is delivered.
@@ -48,25 +69,36 @@ pub(crate) fn find(documents: &DocumentSet, node: &NodeMetadata, name: &Arc<str>
     }
     let (kind, credential) = name.split_once('|')?;
     let own = documents.secret(&node.namespace, credential);
-    let (document, content) = match kind {
-        "certificate" => {
-            let (document, secret) = own?;
-            let (chain, key) = secret.certificate.clone()?;
-            (document, SecretContent::Certificate(chain, key))
-        }
-        "authorities" => {
-            let beside = format!("{credential}{AUTHORITIES_SUFFIX}");
-            let held = |(document, secret): (_, &documents::Secret)| {
-                Some((
-                    document,
-                    SecretContent::Authorities(secret.authorities.clone()?, secret.revocations.clone()),
-                ))
-            };
-            own.and_then(held).or_else(|| documents.secret(&node.namespace, &beside).and_then(held))?
-        }
-        _ => return None,
+    match kind {
+        "certificate" => own.and_then(|(document, secret)| certificate(document, secret, name.clone())),
+        "authorities" => authorities(documents, own, (&node.namespace, credential), name.clone()),
+        _ => None,
+    }
+}
+
+fn certificate(
+    document: &Arc<Document>,
+    secret: &documents::Secret,
+    name: Arc<str>,
+) -> Option<Arc<Resource>> {
+    let (chain, key) = secret.certificate.clone()?;
+    Some(resource(document, &Secret { name, content: SecretContent::Certificate(chain, key) }))
+}
+
+/// Those of a secret, else of the one beside it.
+fn authorities<'a>(
+    documents: &'a DocumentSet,
+    own: Option<(&'a Arc<Document>, &'a documents::Secret)>,
+    (namespace, credential): (&str, &str),
+    name: Arc<str>,
+) -> Option<Arc<Resource>> {
+    let held = |(document, secret): (_, &documents::Secret)| {
+        let content = SecretContent::Authorities(secret.authorities.clone()?, secret.revocations.clone());
+        Some((document, content))
     };
-    Some(resource(document, &Secret { name: name.clone(), content }))
+    let other = || documents.secret(namespace, &beside(credential));
+    let (document, content) = own.and_then(held).or_else(|| other().and_then(held))?;
+    Some(resource(document, &Secret { name, content }))
 }
 
 fn resource(document: &Arc<Document>, secret: &Secret) -> Arc<Resource> {

@@ -5,7 +5,7 @@
 use std::{cmp::Reverse, slice, sync::Arc};
 
 use super::{
-    ir::{Action, Forward, Match, Redirect, Route},
+    ir::{Action, Forward, Match, Redirect, Route, Tcp},
     routes::View,
 };
 use crate::documents::{
@@ -101,10 +101,29 @@ impl View<'_> {
 
     /// The cluster of a destination; one that nobody has where the Gateway API does not let it be sent to.
     pub(super) fn backend(&self, document: &Document, to: &Destination) -> Arc<str> {
-        match self.grants.resolve(document, to, self.services) {
+        match self.grants.resolve(document, to.backend.as_ref(), to.port, self.services) {
             Ok(()) => self.cluster(document, to),
             Err(unresolved) => format!("unresolved|{}|{}", unresolved.reason(), to.host.text).into(),
         }
+    }
+}
+
+/// Routes of connections.
+impl View<'_> {
+    /// Where the connections of a route go: by weight, to nobody where a backend cannot be sent to or has all the weight
+    /// of none.
+    pub(super) fn stream(&self, document: &Document, backends: &[Destination]) -> Tcp {
+        let live = backends.iter().filter(|to| to.weight > 0);
+        let clusters: Vec<_> = live.map(|to| (self.backend(document, to), to.weight)).collect();
+        if clusters.is_empty() {
+            return self.nobody(&document.key());
+        }
+        Tcp { clusters, idle_timeout: None }
+    }
+
+    /// Where connections go that nobody takes: they are closed.
+    pub(super) fn nobody(&self, why: &str) -> Tcp {
+        Tcp::to(format!("unresolved|NoBackend|{why}").into(), None)
     }
 }
 

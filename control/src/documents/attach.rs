@@ -41,7 +41,7 @@ pub struct Attachments {
 /// A listener with its routes.
 #[derive(Debug, Default)]
 pub struct AttachedListener {
-    /// Whether proxies serve it.
+    /// Whether it has its place on proxies.
     pub serves: bool,
     /// Its routes, the oldest first.
     pub routes: Vec<ListenerRoute>,

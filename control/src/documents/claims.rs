@@ -176,7 +176,11 @@ pub(super) fn edge_contests<'a>(
     let mut routes: BTreeMap<(u16, &Arc<str>), Side<'a>> = BTreeMap::new();
     for (gateway, spec) in documents.edge_gateways() {
         let attached = attachments.listeners(&gateway.key()).unwrap_or_default();
-        for (listener, attached) in spec.listeners.iter().zip(attached).filter(|(_, it)| it.serves) {
+        let plain =
+            spec.listeners.iter().zip(attached).filter(|(listener, attached)| {
+                attached.serves && listener.class() == Some(ServerClass::Http)
+            });
+        for (listener, attached) in plain {
             for route in attached.routes.iter().filter(|route| route.kind.is_http()) {
                 for host in &route.hosts {
                     let side = Side::Route(&route.document, route.parent);

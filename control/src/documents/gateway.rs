@@ -95,6 +95,13 @@ impl Gateway {
     }
 }
 
+impl EdgeGateway {
+    /// Whether a proxy may serve both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        agree(&self.labels, &other.labels)
+    }
+}
+
 /// Whether a proxy may have all of these labels.
 fn agree(a: &BTreeMap<Arc<str>, Arc<str>>, b: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
     a.iter().all(|(name, value)| b.get(name).is_none_or(|other| other == value))

@@ -4,13 +4,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Destination, HttpRoute, Located, tree::Place};
+use super::{Destination, HttpRoute, Located, ServerClass, ServerMode, TlsVersion, tree::Place};
 
+mod cors;
 pub(super) mod filters;
 pub(super) mod gateway;
 pub(super) mod grant;
 pub(super) mod grpc_route;
 pub(super) mod http_route;
+mod listener_tls;
 pub(super) mod refs;
 pub(super) mod stream_route;
 
@@ -67,6 +69,35 @@ pub struct GatewayListener {
     pub kinds: Vec<(Arc<str>, Arc<str>)>,
 }
 
+impl GatewayListener {
+    /// What it may share its port with; none where it is not implemented.
+    pub fn class(&self) -> Option<ServerClass> {
+        match self.protocol {
+            ListenerProtocol::Http => Some(ServerClass::Http),
+            ListenerProtocol::Https | ListenerProtocol::Tls => Some(ServerClass::Tls),
+            ListenerProtocol::Tcp => Some(ServerClass::Tcp),
+            ListenerProtocol::Other(_) => None,
+        }
+    }
+
+    /// The host or pattern that it takes; `*` is every host.
+    pub fn host(&self) -> Arc<str> {
+        self.hostname.clone().unwrap_or_else(|| "*".into())
+    }
+}
+
+impl ListenerTls {
+    /// Whether TLS ends at the gateway.
+    pub fn terminates(&self) -> bool {
+        self.mode != ServerMode::Passthrough
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn verifies_clients(&self) -> bool {
+        matches!(self.mode, ServerMode::Mutual | ServerMode::OptionalMutual)
+    }
+}
+
 /// What is spoken on a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerProtocol {
@@ -85,21 +116,18 @@ pub enum ListenerProtocol {
 /// TLS of a listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
-    /// Whether it ends here.
-    pub mode: TlsMode,
-    /// Certificates to show, where it ends here.
+    /// Whether it ends here, and clients show certificates.
+    pub mode: ServerMode,
+    /// Certificates to show, where it ends here; at least one then.
     pub certificates: Vec<ObjectRef>,
+    /// Least version.
+    pub min: Option<TlsVersion>,
+    /// Greatest version.
+    pub max: Option<TlsVersion>,
+    /// Suites of TLS 1.2, in OpenSSL's words; empty is the proxy's choice.
+    pub suites: Vec<Arc<str>>,
     /// Where it stands.
     pub place: Place,
-}
-
-/// Where TLS ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// At the gateway.
-    Terminate,
-    /// At the backend.
-    Passthrough,
 }
 
 /// Namespaces whose routes may attach to a listener.

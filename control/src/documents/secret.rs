@@ -23,6 +23,11 @@ const KEY: [&str; 2] = ["tls.key", "key"];
 const AUTHORITIES: [&str; 2] = ["ca.crt", "cacert"];
 const REVOCATIONS: [&str; 2] = ["ca.crl", "crl"];
 
+/// The name of the secret that may hold the authorities of another one, as Istio has it.
+pub fn beside(name: &str) -> String {
+    format!("{name}-cacert")
+}
+
 /// Certificates for gateways.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Secret {

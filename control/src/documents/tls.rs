@@ -128,8 +128,8 @@ pub(super) fn server(at: &At<'_>, report: &mut Report) -> Option<(Option<ServerT
         names: texts(&mut object, "subjectAltNames", report),
         key_pins: texts(&mut object, "verifyCertificateSpki", report),
         certificate_pins: texts(&mut object, "verifyCertificateHash", report),
-        min: version(&mut object, "minProtocolVersion", report),
-        max: version(&mut object, "maxProtocolVersion", report),
+        min: object.field("minProtocolVersion", report).and_then(|at| version(&at, report)),
+        max: object.field("maxProtocolVersion", report).and_then(|at| version(&at, report)),
         suites: texts(&mut object, "cipherSuites", report),
     };
     object.finish(report);
@@ -299,8 +299,8 @@ fn texts(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Ve
     object.list(name, report).iter().filter_map(|at| at.text(report)).collect()
 }
 
-fn version(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<TlsVersion> {
-    let at = object.field(name, report)?;
+/// A version in Istio's words; none is the proxy's choice.
+pub(super) fn version(at: &At<'_>, report: &mut Report) -> Option<TlsVersion> {
     match &*at.text(report)? {
         "TLS_AUTO" => None,
         "TLSV1_0" => Some(TlsVersion::V10),

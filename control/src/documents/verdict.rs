@@ -55,6 +55,7 @@ pub fn judge(documents: &DocumentSet, mesh: &Mesh) -> Verdict {
     let idle = idle(documents, &view, &contests);
     contests.extend(claims::edge_contests(documents, &attachments));
     check::gateways::check(documents, &attachments, &mut problems);
+    check::gateways::check_listeners(documents, &attachments, &mut problems);
     tell(&contests, &winners, &mut problems, &mut statuses);
     let index = Index::new(&problems);
     for document in documents.iter() {

@@ -12,10 +12,10 @@ use super::{
 use crate::model::ExportTo;
 
 mod action;
-mod cors;
+pub(super) mod cors;
 mod fault;
 mod l4;
-mod mirror;
+pub(super) mod mirror;
 mod route;
 
 pub use cors::Cors;

@@ -6,7 +6,7 @@ use http::{
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-        ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
+        ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
     },
 };
 
@@ -55,9 +55,9 @@ pub(super) fn check(policy: Option<&Cors>, exchange: &mut Exchange<'_>) -> Verdi
     }
     let mut response = Response::new(Bytes::new());
     let own = [
-        (ACCESS_CONTROL_ALLOW_METHODS, &policy.methods),
-        (ACCESS_CONTROL_ALLOW_HEADERS, &policy.headers),
-        (ACCESS_CONTROL_MAX_AGE, &policy.max_age),
+        (ACCESS_CONTROL_ALLOW_METHODS, named(&policy.methods, headers.get(ACCESS_CONTROL_REQUEST_METHOD))),
+        (ACCESS_CONTROL_ALLOW_HEADERS, named(&policy.headers, headers.get(ACCESS_CONTROL_REQUEST_HEADERS))),
+        (ACCESS_CONTROL_MAX_AGE, policy.max_age.as_ref()),
     ];
     for (name, value) in own {
         if let Some(value) = value {
@@ -68,6 +68,11 @@ pub(super) fn check(policy: Option<&Cors>, exchange: &mut Exchange<'_>) -> Verdi
         response.headers_mut().insert(ALLOW_PRIVATE_NETWORK, YES);
     }
     Verdict::Answer(response, DETAILS)
+}
+
+/// What is allowed, by name: a star is what was asked for, since browsers that send credentials take it by its letter.
+fn named<'a>(allowed: &'a Option<HeaderValue>, asked: Option<&'a HeaderValue>) -> Option<&'a HeaderValue> {
+    allowed.as_ref().and_then(|allowed| if allowed == "*" { asked } else { Some(allowed) })
 }
 
 /// Whether a condition allows an origin; one that holds for `*` is meant for every origin.

@@ -193,8 +193,11 @@ impl Session {
             }
         }
         if kind == Kind::Secret {
-            self.without.extend(response.removed_resources.iter().cloned());
-            self.without.extend(outcome.refused.iter().map(|(name, _)| name.clone()));
+            // What waited for them goes on without.
+            let refused = outcome.refused.iter().map(|(name, _)| name);
+            for name in response.removed_resources.iter().chain(refused) {
+                outcome.changed |= self.without.insert(name.clone());
+            }
         }
         outcome.changed |= kind == Kind::Listener && !std::mem::replace(&mut self.complete, true);
         if !outcome.refused.is_empty() {

@@ -9,7 +9,10 @@ use weft_proto::{
     registry::v1 as wire,
 };
 
-use super::*;
+use super::{
+    secrets::{issue, secret},
+    *,
+};
 use crate::{
     documents,
     registry::{fact, merge, source::Source},
@@ -28,6 +31,9 @@ struct Input {
     node: NodeInput,
     #[serde(default)]
     services: Vec<ServiceInput>,
+    /// Certificates that are there, `namespace/name`.
+    #[serde(default)]
+    secrets: Vec<String>,
     /// Listeners that the client names.
     #[serde(default)]
     asks: Vec<String>,
@@ -249,13 +255,23 @@ fn objects_of(service: &ServiceInput) -> Vec<wire::upsert::Object> {
     [told].into_iter().chain(service.endpoints.iter().enumerate().map(endpoint)).collect()
 }
 
+fn secret_of(named: &str) -> documents::Document {
+    let (namespace, name) = named.split_once('/').unwrap();
+    let of = issue("a.test");
+    let yaml = secret(namespace, name, &[("tls.crt", &of.chain), ("tls.key", &of.key)]);
+    let (mut found, problems) = documents::parse(&yaml, "secret", 1);
+    assert_eq!(problems, []);
+    found.remove(0)
+}
+
 /// What comes of a golden file's input.
 fn outcome(text: &str) -> String {
     let (head, rest) = text.split_once("\n---\n").unwrap_or((text, ""));
     let input: Input = serde_saphyr::from_str(head).unwrap();
     let mesh = mesh_of(&input.services);
-    let (documents, problems) = documents::parse(rest, "documents", 1);
+    let (mut documents, problems) = documents::parse(rest, "documents", 1);
     assert_eq!(problems, []);
+    documents.extend(input.secrets.iter().map(|secret| secret_of(secret)));
     let documents: Arc<DocumentSet> = Arc::new(documents.into_iter().collect());
     let asked = Asked {
         listeners: input.asks.iter().map(|name| name.as_str().into()).collect(),

@@ -6,13 +6,13 @@ use weft_proto::node::Role;
 use super::*;
 use crate::documents::secret::redacted;
 
-struct Issued {
+pub(super) struct Issued {
     authority: String,
-    chain: String,
-    key: String,
+    pub(super) chain: String,
+    pub(super) key: String,
 }
 
-fn issue(name: &str) -> Issued {
+pub(super) fn issue(name: &str) -> Issued {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -21,7 +21,7 @@ fn issue(name: &str) -> Issued {
     Issued { authority: authority.pem(), chain: leaf.pem(), key: key.serialize_pem() }
 }
 
-fn secret(namespace: &str, name: &str, values: &[(&str, &str)]) -> String {
+pub(super) fn secret(namespace: &str, name: &str, values: &[(&str, &str)]) -> String {
     let mut text = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: Opaque\nstringData:\n"
     );
@@ -73,6 +73,65 @@ fn a_gateway_receives_the_secrets_of_its_own_namespace_that_its_documents_name()
 
     let plain = world_of_simple(&own);
     assert_eq!(names(&plain.resources(&proxy(Role::Gateway, "edge"))), ["certificate|web"]);
+}
+
+/// A gateway of the Gateway API whose listener refers to secrets, and a grant of namespace `other` for one of them.
+fn edge_gateway(options: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: edge}}\nspec:\n  \
+         gatewayClassName: weft\n  listeners:\n  - name: a\n    port: 443\n    protocol: HTTPS\n    tls:\n      \
+         certificateRefs: [{{name: web}}, {{name: granted, namespace: other}}, {{name: private, namespace: other}}]\n      \
+         options: {{{options}}}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {{name: a, \
+         namespace: other}}\nspec:\n  from: [{{group: gateway.networking.k8s.io, kind: Gateway, namespace: edge}}]\n  \
+         to: [{{group: \"\", kind: Secret, name: granted}}]\n"
+    )
+}
+
+#[test]
+fn a_listener_has_the_secrets_that_it_refers_to_and_may() {
+    let of = issue("a.test");
+    let values = [("tls.crt", of.chain.as_str()), ("tls.key", of.key.as_str()), ("ca.crt", &of.authority)];
+    let all = [("edge", "web"), ("edge", "unused"), ("other", "granted"), ("other", "private")];
+    let mut documents: Vec<String> = all.map(|(namespace, name)| secret(namespace, name, &values)).into();
+    documents.push(edge_gateway(""));
+    let plain = world(&documents);
+    documents.pop();
+    documents.push(edge_gateway("gateway.istio.io/tls-terminate-mode: MUTUAL"));
+    let mutual = world(&documents);
+    let shown = ["certificate|edge/web", "certificate|other/granted"];
+    for (role, namespace, plainly, mutually) in [
+        (Role::Gateway, "edge", &shown[..], &["authorities|edge/web", shown[0], shown[1]][..]),
+        (Role::Gateway, documents::ROOT_NAMESPACE, &shown, &["authorities|edge/web", shown[0], shown[1]]),
+        // It serves the gateway, and has nothing to show there.
+        (Role::Gateway, "other", &[], &[]),
+        (Role::Sidecar, "edge", &[], &[]),
+    ] {
+        let node = proxy(role, namespace);
+        assert_eq!(names(&plain.resources(&node)), plainly, "{namespace}");
+        assert_eq!(names(&mutual.resources(&node)), mutually, "{namespace}");
+    }
+}
+
+#[test]
+fn a_grant_that_is_gone_takes_the_secret_with_it() {
+    let of = issue("a.test");
+    let values = [("tls.crt", of.chain.as_str()), ("tls.key", of.key.as_str())];
+    let granted = secret("other", "granted", &values);
+    let with = [granted, edge_gateway("")].join("---\n");
+    let (gateway, _) =
+        with.split_once("---\napiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant").unwrap();
+    let mut compiler = Compiler::default();
+    let held = [&with, gateway].map(|yaml| {
+        let (found, problems) = documents::parse(yaml, "test.yaml", 1);
+        assert!(problems.is_empty(), "{problems:?}");
+        let world = compiler.update(mesh(&[]), Arc::new(found.into_iter().collect()));
+        let set = world.resources(&proxy(Role::Gateway, "edge"));
+        let listener = set.find(Kind::Listener, "gateway|443").unwrap();
+        let text = String::from_utf8_lossy(&listener.bytes);
+        (names(&set).len(), text.contains("certificate|other/granted|missing"))
+    });
+    // Another one that may be shown takes its place; here there is none.
+    assert_eq!(held, [(1, false), (0, true)]);
 }
 
 fn world_of_simple(secret: &str) -> Arc<World> {

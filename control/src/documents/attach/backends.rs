@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use super::{Builder, Grants, Services};
 use crate::{
     documents::{
-        Destination, Document, HttpAction,
-        gateway_api::{GROUP, Route, RouteRules},
+        Backend, Destination, Document, HttpAction, Located, Mirror,
+        gateway_api::{GROUP, Route, RouteRule, RouteRules},
         status::{Condition, ConditionKind},
     },
     model::ServiceKey,
@@ -58,15 +58,16 @@ impl fmt::Display for Unresolved {
 }
 
 impl Grants {
-    /// The service of a backend that a document names, if it may be sent to; none for a destination that is no reference
-    /// of the Gateway API.
+    /// Whether a backend that a document names is there and may be sent to. None is a destination that is no reference of
+    /// the Gateway API.
     pub fn resolve(
         &self,
         document: &Document,
-        to: &Destination,
+        backend: Option<&Backend>,
+        port: Option<u16>,
         services: &Services,
     ) -> Result<(), Unresolved> {
-        let Some(backend) = &to.backend else { return Ok(()) };
+        let Some(backend) = backend else { return Ok(()) };
         if (&*backend.group, &*backend.kind) != ("", "Service") {
             return Err(Unresolved::Kind);
         }
@@ -77,7 +78,7 @@ impl Grants {
         }
         let key = ServiceKey { namespace: namespace.clone(), name: backend.name.clone() };
         let Some(service) = services.get(&key) else { return Err(Unresolved::Service) };
-        let there = to.port.is_none_or(|port| service.ports.iter().any(|known| known.number == port));
+        let there = port.is_none_or(|port| service.ports.iter().any(|known| known.number == port));
         there.then_some(()).ok_or(Unresolved::Port)
     }
 }
@@ -86,11 +87,12 @@ impl Builder<'_> {
     /// Whether every backend of a route is there.
     pub(super) fn resolved(&mut self, document: &Arc<Document>, route: &Route) -> Condition {
         let mut worst: Option<(Unresolved, String)> = None;
-        for to in destinations(route) {
-            let Err(unresolved) = self.found.grants.resolve(document, to, self.services) else { continue };
-            let port = to.port.map_or_else(String::new, |port| format!(":{port}"));
-            let message = format!("backend {:?} {unresolved}", format!("{}{port}", to.host.text));
-            self.warn(document, &to.host, &message, unresolved.hint());
+        for (host, backend, port) in backends(route) {
+            let found = self.found.grants.resolve(document, backend, port, self.services);
+            let Err(unresolved) = found else { continue };
+            let port = port.map_or_else(String::new, |port| format!(":{port}"));
+            let message = format!("backend {:?} {unresolved}", format!("{}{port}", host.text));
+            self.warn(document, host, &message, unresolved.hint());
             worst.get_or_insert((unresolved, message));
         }
         match worst {
@@ -102,15 +104,27 @@ impl Builder<'_> {
     }
 }
 
+/// Where a route sends requests, connections or copies.
+type Sent<'a> = (&'a Located, Option<&'a Backend>, Option<u16>);
+
 /// Everything that a route sends to.
-fn destinations(route: &Route) -> Vec<&Destination> {
+fn backends(route: &Route) -> Vec<Sent<'_>> {
+    fn sent(to: &Destination) -> Sent<'_> {
+        (&to.host, to.backend.as_ref(), to.port)
+    }
+    fn copied(to: &Mirror) -> Sent<'_> {
+        (&to.host, to.backend.as_ref(), to.port)
+    }
     match &route.rules {
-        RouteRules::Stream(destinations) => destinations.iter().collect(),
+        RouteRules::Stream(destinations) => destinations.iter().map(sent).collect(),
         RouteRules::Http(rules) => rules
             .iter()
-            .flat_map(|rule| match &rule.rule.action {
-                HttpAction::Route(destinations) => destinations.as_slice(),
-                HttpAction::Redirect(_) | HttpAction::Direct(_) | HttpAction::Delegate(_) => &[],
+            .flat_map(|RouteRule { rule, .. }| {
+                let destinations = match &rule.action {
+                    HttpAction::Route(destinations) => destinations.as_slice(),
+                    HttpAction::Redirect(_) | HttpAction::Direct(_) | HttpAction::Delegate(_) => &[],
+                };
+                destinations.iter().map(sent).chain(rule.mirrors.iter().map(copied))
             })
             .collect(),
     }

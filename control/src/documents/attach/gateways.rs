@@ -4,13 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{AttachedListener, Grants, ListenerRoute, listener_status};
 use crate::documents::{
-    Document, DocumentSet, DocumentSpec, ServerClass,
+    Document, DocumentSet, DocumentSpec, Server, ServerClass,
     gateway_api::{
         CLASSES, CONTROLLER, EdgeGateway, GROUP, GatewayListener, ListenerProtocol, ListenerTls, RouteKind,
-        TlsMode,
     },
+    secret::beside,
     status::{Condition, ConditionKind, Status, Truth},
 };
+
+/// Why a name cannot be served.
+const NAME_CONFLICT: &str = "HostnameConflict";
 
 /// A gateway of a class of ours, while routes attach to it.
 pub(super) struct OurGateway<'a> {
@@ -24,8 +27,10 @@ pub(super) struct ListenerState {
     /// Kinds of routes that may attach.
     pub(super) kinds: Vec<RouteKind>,
     pub(super) routes: Vec<ListenerRoute>,
-    /// Whether proxies serve it.
+    /// Whether it has its place on proxies.
     serves: bool,
+    /// Whether clients are served there.
+    programmed: bool,
     pub(super) conditions: Vec<Condition>,
 }
 
@@ -108,26 +113,35 @@ fn state(
     let conflict = conflict(gateway, listener);
     let unavailable = unavailable(document, gateway, listener, documents);
     let accepted = accepted(listener, conflict.as_ref().or(unavailable.as_ref()));
-    let resolved = resolved(document, listener, odd, grants);
-    let secrets = !matches!(resolved.reason, "InvalidCertificateRef" | "RefNotPermitted");
-    let serves = accepted.is_good() && secrets && !asked.is_empty();
-    let (reason, message) = match serves {
-        true => ("Programmed", String::new()),
-        false => ("Invalid", format!("listener {:?} is not served", listener.name.text)),
+    let bad = bad_secrets(document, listener, documents, grants);
+    let shows =
+        listener.tls.as_ref().is_none_or(|tls| !tls.terminates() || bad.len() < tls.certificates.len());
+    let bad = bad.into_iter().next().or_else(|| nobody_to_believe(document, listener, documents, grants));
+    let resolved = resolved(listener, odd, bad);
+    let serves = accepted.is_good() && !asked.is_empty();
+    // Without a certificate it keeps its names: nobody else answers for them.
+    let programmed = serves && shows;
+    let (reason, message) = match (serves, programmed) {
+        (_, true) => ("Programmed", String::new()),
+        (true, false) => ("Invalid", format!("clients of listener {:?} are refused", listener.name.text)),
+        (false, false) => ("Invalid", format!("listener {:?} is not served", listener.name.text)),
     };
-    let programmed = Condition::new(ConditionKind::Programmed, serves, reason, message);
-    let conflicted = match conflict {
+    let told = Condition::new(ConditionKind::Programmed, programmed, reason, message);
+    let conflicted = match conflict.or(unavailable.filter(|(reason, _)| *reason == NAME_CONFLICT)) {
         Some((reason, message)) => Condition::new(ConditionKind::Conflicted, true, reason, message),
         None => Condition::new(ConditionKind::Conflicted, false, "NoConflicts", ""),
     };
-    let conditions = vec![accepted, conflicted, programmed, resolved];
-    ListenerState { kinds: asked, routes: Vec::new(), serves, conditions }
+    let conditions = vec![accepted, conflicted, told, resolved];
+    ListenerState { kinds: asked, routes: Vec::new(), serves, programmed, conditions }
 }
 
 /// Kinds of routes that a protocol carries.
 fn carried(listener: &GatewayListener) -> &'static [RouteKind] {
     match &listener.protocol {
         ListenerProtocol::Http | ListenerProtocol::Https => &[RouteKind::Http, RouteKind::Grpc],
+        ListenerProtocol::Tls if listener.tls.as_ref().is_some_and(ListenerTls::terminates) => {
+            &[RouteKind::Tls, RouteKind::Tcp]
+        }
         ListenerProtocol::Tls => &[RouteKind::Tls],
         ListenerProtocol::Tcp => &[RouteKind::Tcp],
         ListenerProtocol::Other(_) => &[],
@@ -141,20 +155,14 @@ fn accepted(listener: &GatewayListener, conflict: Option<&Because>) -> Condition
         |holds: bool, reason, message| Condition::new(ConditionKind::Accepted, holds, reason, message);
     match (&listener.protocol, conflict) {
         (_, Some((reason, message))) => accepted(false, reason, message.clone()),
-        (ListenerProtocol::Http, None) => accepted(true, "Accepted", String::new()),
-        (other, None) => {
-            let name = match other {
-                ListenerProtocol::Other(name) => name,
-                ListenerProtocol::Https => "HTTPS",
-                ListenerProtocol::Tls => "TLS",
-                ListenerProtocol::Tcp | ListenerProtocol::Http => "TCP",
-            };
+        (ListenerProtocol::Other(name), None) => {
             accepted(false, "UnsupportedProtocol", format!("protocol {name} is not supported"))
         }
+        (_, None) => accepted(true, "Accepted", String::new()),
     }
 }
 
-/// An older gateway of Istio's that has the port for something else, on proxies that may serve both.
+/// An older gateway of Istio's that has the port for something else, or the name, on proxies that may serve both.
 fn unavailable(
     document: &Document,
     gateway: &EdgeGateway,
@@ -164,12 +172,20 @@ fn unavailable(
     let older = documents
         .gateways()
         .filter(|(other, spec)| other.is_older_than(document) && spec.meets_edge(document, gateway));
-    let mut servers = older.flat_map(|(other, spec)| spec.servers.iter().map(move |server| (other, server)));
-    let (first, server) = servers.find(|(_, server)| server.port == listener.port)?;
-    (server.class() != ServerClass::Http).then(|| {
-        let (port, class) = (listener.port, server.class().name());
-        ("PortUnavailable", format!("port {port} is {class} for {}, which is older", first.key()))
-    })
+    let servers = older.flat_map(|(other, spec)| spec.servers.iter().map(move |server| (other, server)));
+    let mut here = servers.filter(|(_, server)| server.port == listener.port).peekable();
+    let (first, server) = here.peek()?;
+    let (port, class) = (listener.port, server.class());
+    if Some(class) != listener.class() {
+        let message = format!("port {port} is {} for {}, which is older", class.name(), first.key());
+        return Some(("PortUnavailable", message));
+    }
+    let host = listener.host();
+    let has = |server: &Server| server.hosts.iter().any(|known| known.host.text == host);
+    let (first, _) =
+        here.find(|(_, server)| class == ServerClass::Tls && server.class() == class && has(server))?;
+    let message = format!("{} has {host:?} on port {port}, and is older", first.key());
+    Some((NAME_CONFLICT, message))
 }
 
 /// Another listener of the gateway that cannot be told from this one. None of the two is served.
@@ -190,21 +206,20 @@ fn conflict(gateway: &EdgeGateway, listener: &GatewayListener) -> Option<Because
         }
         (other.hostname == listener.hostname).then(|| {
             let message = format!("listener {:?} is for the same port and host names", other.name.text);
-            ("HostnameConflict", message)
+            (NAME_CONFLICT, message)
         })
     })
 }
 
 /// Whether all that a listener refers to is there.
 fn resolved(
-    document: &Document,
     listener: &GatewayListener,
     odd: Option<&(Arc<str>, Arc<str>)>,
-    grants: &Grants,
+    bad_secret: Option<Because>,
 ) -> Condition {
     let resolved =
         |holds: bool, reason, message| Condition::new(ConditionKind::ResolvedRefs, holds, reason, message);
-    if let Some((reason, message)) = listener.tls.as_ref().and_then(|tls| bad_secret(document, tls, grants)) {
+    if let Some((reason, message)) = bad_secret {
         return resolved(false, reason, message);
     }
     match odd {
@@ -217,30 +232,39 @@ fn resolved(
     }
 }
 
-fn bad_secret(document: &Document, tls: &ListenerTls, grants: &Grants) -> Option<Because> {
-    if tls.mode == TlsMode::Passthrough {
-        return None;
-    }
-    tls.certificates.iter().find_map(|secret| {
-        let name = &secret.name.text;
-        if (&*secret.group, &*secret.kind) != ("", "Secret") {
-            let message = format!("certificate {name:?} is no Secret");
-            return Some(("InvalidCertificateRef", message));
-        }
-        let namespace = secret.namespace.as_ref().unwrap_or(&document.namespace);
-        let from = (GROUP, "Gateway", &*document.namespace);
-        let permitted = grants.permit(from, ("", "Secret", namespace), name);
-        (!permitted).then(|| {
-            let message = format!("namespace {namespace} does not permit the use of Secret {name:?}");
-            ("RefNotPermitted", message)
-        })
+/// What is wrong with certificates that a listener refers to.
+fn bad_secrets(
+    document: &Document,
+    listener: &GatewayListener,
+    documents: &DocumentSet,
+    grants: &Grants,
+) -> Vec<Because> {
+    let certificates = listener.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
+    certificates.iter().filter_map(|to| grants.certificate(document, to, documents).err()).collect()
+}
+
+/// That clients are to be verified, and nothing says by whom.
+fn nobody_to_believe(
+    document: &Document,
+    listener: &GatewayListener,
+    documents: &DocumentSet,
+    grants: &Grants,
+) -> Option<Because> {
+    let tls = listener.tls.as_ref().filter(|tls| tls.verifies_clients())?;
+    let mut good = tls.certificates.iter().filter_map(|to| grants.certificate(document, to, documents).ok());
+    let (document, secret) = good.next()?;
+    let (namespace, name) = (&document.namespace, &document.name);
+    let beside = || documents.secret(namespace, &beside(name)).and_then(|(_, it)| it.authorities.as_ref());
+    secret.authorities.as_ref().or_else(beside).is_none().then(|| {
+        let message = format!("Secret {namespace}/{name} holds no ca.crt; clients are refused");
+        ("InvalidCertificateRef", message)
     })
 }
 
 impl OurGateway<'_> {
     /// The gateway's status, and its listeners with their routes.
     pub(super) fn finish(self) -> (Status, Vec<AttachedListener>) {
-        let good = self.listeners.iter().filter(|state| state.serves).count();
+        let good = self.listeners.iter().filter(|state| state.programmed).count();
         let bad = self.listeners.len() - good;
         let reason = if bad > 0 { "ListenersNotValid" } else { "Accepted" };
         let message = match bad {

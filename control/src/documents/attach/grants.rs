@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::documents::{DocumentSet, gateway_api::ReferenceGrant};
+use crate::documents::{
+    Document, DocumentSet, Secret,
+    gateway_api::{GROUP, ObjectRef, ReferenceGrant},
+};
 
 /// Who may refer to what.
 #[derive(Debug, Default, PartialEq)]
@@ -37,5 +40,31 @@ impl Grants {
                         && it.name.as_deref().is_none_or(|only| only == name)
                 })
         })
+    }
+    /// The Secret with the certificate that a gateway refers to; else why there is none, in a word of the Gateway API and
+    /// for people.
+    pub fn certificate<'a>(
+        &self,
+        gateway: &Document,
+        to: &ObjectRef,
+        documents: &'a DocumentSet,
+    ) -> Result<(&'a Arc<Document>, &'a Secret), (&'static str, String)> {
+        let name = &to.name.text;
+        let invalid = |message| Err(("InvalidCertificateRef", message));
+        if (&*to.group, &*to.kind) != ("", "Secret") {
+            return invalid(format!("certificate {name:?} is no Secret"));
+        }
+        let namespace = to.namespace.as_ref().unwrap_or(&gateway.namespace);
+        if !self.permit((GROUP, "Gateway", &*gateway.namespace), ("", "Secret", namespace), name) {
+            let message = format!("namespace {namespace} does not permit the use of Secret {name:?}");
+            return Err(("RefNotPermitted", message));
+        }
+        match documents.secret(namespace, name) {
+            None => invalid(format!("there is no Secret {namespace}/{name}")),
+            Some((_, secret)) if secret.certificate.is_none() => {
+                invalid(format!("Secret {namespace}/{name} holds no certificate"))
+            }
+            Some(found) => Ok(found),
+        }
     }
 }

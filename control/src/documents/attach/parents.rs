@@ -26,7 +26,7 @@ enum Refusal {
     NoSuchParent(String),
     NotAllowed(String),
     NoCommonHost(String),
-    OtherKind(String),
+    Taken(String),
 }
 
 impl Refusal {
@@ -35,7 +35,7 @@ impl Refusal {
             Self::NoSuchParent(_) => "NoMatchingParent",
             Self::NotAllowed(_) => "NotAllowedByListeners",
             Self::NoCommonHost(_) => "NoMatchingListenerHostname",
-            Self::OtherKind(_) => "Conflicted",
+            Self::Taken(_) => "Conflicted",
         }
     }
 
@@ -44,7 +44,7 @@ impl Refusal {
         let (Self::NoSuchParent(message)
         | Self::NotAllowed(message)
         | Self::NoCommonHost(message)
-        | Self::OtherKind(message)) = self;
+        | Self::Taken(message)) = self;
         Condition::new(ConditionKind::Accepted, false, reason, message)
     }
 }
@@ -172,19 +172,50 @@ fn hosts(
         let message = format!("listener {name:?} is for {hostname:?}, which none of the hostnames fits");
         return Err(Refusal::NoCommonHost(message));
     }
+    if route.kind.is_http() {
+        shared(state, name, route.kind, hosts)
+    } else {
+        free(state, name, document, hosts)
+    }
+}
+
+/// All the hosts, unless a route of the other kind has any of them.
+fn shared(
+    state: &ListenerState,
+    name: &str,
+    kind: RouteKind,
+    hosts: Vec<Arc<str>>,
+) -> Result<Vec<Arc<str>>, Refusal> {
     let overlaps = |earlier: &&ListenerRoute| {
-        earlier.kind != route.kind
-            && earlier.hosts.iter().any(|a| hosts.iter().any(|b| narrower(a, b).is_some()))
+        earlier.kind != kind && earlier.hosts.iter().any(|a| hosts.iter().any(|b| narrower(a, b).is_some()))
     };
     match state.routes.iter().find(overlaps) {
         Some(earlier) => {
             let key = earlier.document.key();
             let message =
                 format!("{key} is of another kind, older, and has the same hosts at listener {name:?}");
-            Err(Refusal::OtherKind(message))
+            Err(Refusal::Taken(message))
         }
         None => Ok(hosts),
     }
+}
+
+/// Of the names by which connections are told apart, those that no older route has.
+fn free(
+    state: &ListenerState,
+    name: &str,
+    document: &Document,
+    hosts: Vec<Arc<str>>,
+) -> Result<Vec<Arc<str>>, Refusal> {
+    let others = || state.routes.iter().filter(|route| !std::ptr::eq(&*route.document, document));
+    let Some(earlier) = others().find(|other| other.hosts.iter().any(|host| hosts.contains(host))) else {
+        return Ok(hosts);
+    };
+    let message =
+        format!("{} is older, and has the connections at listener {name:?}", earlier.document.key());
+    let left: Vec<Arc<str>> =
+        hosts.into_iter().filter(|host| !others().any(|other| other.hosts.contains(host))).collect();
+    if left.is_empty() { Err(Refusal::Taken(message)) } else { Ok(left) }
 }
 
 fn allowed(rule: &RouteNamespaces, own: &str, namespace: &Arc<str>, labels: &Labels<'_>) -> bool {

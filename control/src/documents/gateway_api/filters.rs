@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::{cors, refs};
 use crate::documents::{
+    Cors, Mirror,
     problem::Report,
     reader::{At, Object, nearest},
     values::{self, HeaderChanges, HeaderOperations},
-    virtual_service::{Redirect, RedirectPath, RedirectPort, Rewrite},
+    virtual_service::{Redirect, RedirectPath, RedirectPort, Rewrite, mirror::ALL_PPM},
 };
 
 /// What the filters of a rule say.
@@ -15,6 +17,8 @@ pub(super) struct Filters {
     pub(super) headers: HeaderOperations,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) redirect: Option<Redirect>,
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) cors: Option<Cors>,
 }
 
 /// Types of filters that a rule may have.
@@ -43,6 +47,8 @@ pub(super) fn of_rule(object: &mut Object<'_>, report: &mut Report) -> Filters {
             "ResponseHeaderModifier" => found.headers.response = changes(&filter.body, report),
             "RequestRedirect" => found.redirect = redirect(&filter.body, report),
             "URLRewrite" => found.rewrite = rewrite(&filter.body, report),
+            "RequestMirror" => found.mirrors.extend(mirror(&filter.body, report)),
+            "CORS" => found.cors = cors::read(&filter.body, report),
             other => filter.at.fail(report, format!("filter {other} is not supported"), "remove it"),
         }
     }
@@ -152,6 +158,36 @@ fn pairs(object: &mut Object<'_>, list: &'static str, report: &mut Report) -> Ve
     }
     found.sort();
     found
+}
+
+/// A backend that gets copies of all requests, of a percentage, or of a fraction.
+fn mirror(at: &At<'_>, report: &mut Report) -> Option<Mirror> {
+    let mut object = at.object(report)?;
+    let to = object.required("backendRef", report).and_then(|at| refs::mirrored(&at, report));
+    let percent = object.field("percent", report).and_then(|at| at.integer(report, 0, 100));
+    let fraction_at = object.field("fraction", report);
+    let fraction = fraction_at.as_ref().and_then(|at| fraction(at, report));
+    object.finish(report);
+    if let (Some(at), Some(_)) = (&fraction_at, percent) {
+        at.fail(report, "percent is given too", "keep one of percent and fraction");
+    }
+    let ppm = fraction.or(percent.map(|percent| percent * (ALL_PPM / 100))).unwrap_or(ALL_PPM);
+    let to = to?;
+    Some(Mirror { host: to.host, subset: None, port: to.port, ppm, namespace: None, backend: to.backend })
+}
+
+/// `{numerator: .., denominator: ..}` in millionths; without a denominator of a hundred.
+fn fraction(at: &At<'_>, report: &mut Report) -> Option<u32> {
+    let mut object = at.object(report)?;
+    let numerator = object.required("numerator", report).and_then(|at| at.integer(report, 0, u32::MAX));
+    let denominator = object.field("denominator", report).and_then(|at| at.integer(report, 1, u32::MAX));
+    object.finish(report);
+    let (numerator, denominator) = (numerator?, denominator.unwrap_or(100));
+    if numerator > denominator {
+        at.fail(report, "is more than all", "make numerator the smaller");
+        return None;
+    }
+    u32::try_from(u64::from(numerator) * u64::from(ALL_PPM) / u64::from(denominator)).ok()
 }
 
 /// What a filter does to the path.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     EdgeGateway, GROUP, GatewayClass, GatewayListener, LabelOperator, LabelSelector, ListenerProtocol,
-    ListenerTls, RouteNamespaces, TlsMode, refs,
+    RouteNamespaces, listener_tls, refs,
 };
 use crate::documents::{
     problem::Report,
@@ -79,7 +79,7 @@ fn listener(at: &At<'_>, report: &mut Report) -> Option<GatewayListener> {
         _ => ListenerProtocol::Other(text),
     });
     let tls_at = object.field("tls", report);
-    let tls = tls_at.as_ref().and_then(|at| tls(at, report));
+    let tls = tls_at.as_ref().and_then(|at| listener_tls::read(at, report));
     let (namespaces, kinds) = match object.field("allowedRoutes", report) {
         Some(at) => allowed(&at, report),
         None => (RouteNamespaces::Same, Vec::new()),
@@ -93,7 +93,7 @@ fn listener(at: &At<'_>, report: &mut Report) -> Option<GatewayListener> {
         (ListenerProtocol::Https | ListenerProtocol::Tls, None, _) => {
             at.fail(report, "has no TLS on a port with", "add tls with certificateRefs");
         }
-        (ListenerProtocol::Https, Some(at), Some(tls)) if tls.mode == TlsMode::Passthrough => {
+        (ListenerProtocol::Https, Some(at), Some(tls)) if !tls.terminates() => {
             at.fail(report, "TLS that passes through cannot be read as HTTP", "set protocol TLS");
         }
         _ => {}
@@ -103,31 +103,6 @@ fn listener(at: &At<'_>, report: &mut Report) -> Option<GatewayListener> {
     }
     let hostname = hostname.map(|host| host.text);
     Some(GatewayListener { name: name?, hostname, port: port?, protocol, tls, namespaces, kinds })
-}
-
-fn tls(at: &At<'_>, report: &mut Report) -> Option<ListenerTls> {
-    let mut object = at.object(report)?;
-    let mode_at = object.field("mode", report);
-    let mode = match mode_at.as_ref().and_then(|at| at.text(report)).as_deref() {
-        None | Some("Terminate") => TlsMode::Terminate,
-        Some("Passthrough") => TlsMode::Passthrough,
-        Some(other) => {
-            let at = mode_at.as_ref().unwrap_or(at);
-            at.fail(report, format!("{other:?} is no mode"), "Terminate or Passthrough");
-            return None;
-        }
-    };
-    let items = object.list("certificateRefs", report);
-    let certificates: Vec<_> = items.iter().filter_map(|at| refs::object(at, "", "Secret", report)).collect();
-    object.unsupported(&["frontendValidation", "options"], report);
-    object.finish(report);
-    if mode == TlsMode::Terminate && items.is_empty() {
-        at.fail(report, "has no certificate to show", "add certificateRefs");
-    }
-    if mode == TlsMode::Passthrough && !items.is_empty() {
-        at.fail(report, "shows no certificate in mode Passthrough", "remove certificateRefs");
-    }
-    Some(ListenerTls { mode, certificates, place: at.place })
 }
 
 type Kinds = Vec<(Arc<str>, Arc<str>)>;

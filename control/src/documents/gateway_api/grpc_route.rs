@@ -37,6 +37,9 @@ fn rule(at: &At<'_>, report: &mut Report) -> Option<RouteRule> {
     if matches!(found.action, HttpAction::Redirect(_)) || found.rewrite.is_some() {
         at.fail(report, "a call is neither redirected nor rewritten", "remove the filter");
     }
+    if found.cors.is_some() {
+        at.fail(report, "a GRPCRoute has no filter CORS", "remove the filter");
+    }
     let ranks = if ranks.is_empty() { vec![Rank::default()] } else { ranks };
     Some(RouteRule { rule: HttpRoute { matches, ..found }, ranks })
 }

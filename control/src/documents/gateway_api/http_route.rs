@@ -3,7 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Rank, Route, RouteKind, RouteRule, RouteRules, filters, refs};
+use super::{
+    Rank, Route, RouteKind, RouteRule, RouteRules,
+    filters::{self, Filters},
+    refs,
+};
 use crate::documents::{
     HttpRoute,
     problem::Report,
@@ -76,9 +80,9 @@ fn rule(at: &At<'_>, report: &mut Report) -> Option<RouteRule> {
 /// What rules of both kinds of routes for requests have: a name, filters and backends.
 pub(super) fn common(object: &mut Object<'_>, report: &mut Report) -> HttpRoute {
     let name = object.field("name", report).and_then(|at| refs::label(&at, report));
-    let filters = filters::of_rule(object, report);
+    let mut filters = filters::of_rule(object, report);
     let backends = refs::backends(object, report);
-    let action = match filters.redirect {
+    let action = match filters.redirect.take() {
         None => HttpAction::Route(backends),
         Some(redirect) => {
             if !backends.is_empty() {
@@ -94,7 +98,8 @@ pub(super) fn common(object: &mut Object<'_>, report: &mut Report) -> HttpRoute 
     };
     let name = name.map(|name| name.text).unwrap_or_default();
     let found = HttpRoute::new(name, action, object.place);
-    HttpRoute { rewrite: filters.rewrite, headers: filters.headers, ..found }
+    let Filters { headers, rewrite, mirrors, cors, redirect: _ } = filters;
+    HttpRoute { rewrite, headers, mirrors, cors, ..found }
 }
 
 fn http_match(at: &At<'_>, report: &mut Report) -> Option<(HttpMatch, Rank)> {

@@ -113,7 +113,7 @@ pub(super) fn object(at: &At<'_>, group: &str, kind: &str, report: &mut Report) 
 /// `backendRefs` of a rule for requests; each may have filters.
 pub(super) fn backends(object: &mut Object<'_>, report: &mut Report) -> Vec<Destination> {
     let items = object.list("backendRefs", report);
-    items.iter().filter_map(|at| backend(at, Filters::Taken, report)).collect()
+    items.iter().filter_map(|at| backend(at, Besides::Filters, report)).collect()
 }
 
 /// `backendRefs` of a rule for connections, of which there must be one.
@@ -123,29 +123,38 @@ pub(super) fn stream_backends(object: &mut Object<'_>, report: &mut Report) -> V
     if items.is_empty() {
         at.fail(report, "has no backend", "name at least one");
     }
-    items.iter().filter_map(|at| backend(at, Filters::None, report)).collect()
+    items.iter().filter_map(|at| backend(at, Besides::Weight, report)).collect()
+}
+
+/// `backendRef` of a mirror.
+pub(super) fn mirrored(at: &At<'_>, report: &mut Report) -> Option<Destination> {
+    backend(at, Besides::Nothing, report)
 }
 
 /// What a reference to a backend may have besides the backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Filters {
-    /// Weight and filters.
-    Taken,
-    /// Weight alone.
-    None,
+enum Besides {
+    Filters,
+    Weight,
+    Nothing,
 }
 
-fn backend(at: &At<'_>, filters: Filters, report: &mut Report) -> Option<Destination> {
+fn backend(at: &At<'_>, besides: Besides, report: &mut Report) -> Option<Destination> {
     let mut object = at.object(report)?;
     let group = object.field("group", report).and_then(|at| at.text(report)).unwrap_or_default();
     let kind = object.field("kind", report).and_then(|at| at.text(report)).unwrap_or("Service".into());
     let namespace = namespace(&mut object, report);
     let name = name(&mut object, report);
     let port = object.field("port", report).and_then(|at| at.port(report));
-    let weight = object.field("weight", report).and_then(|at| at.integer(report, 0, WEIGHT_MAX));
-    let headers = match filters {
-        Filters::Taken => filters::of_backend(&mut object, report),
-        Filters::None => HeaderOperations::default(),
+    let weight = match besides {
+        Besides::Filters | Besides::Weight => {
+            object.field("weight", report).and_then(|at| at.integer(report, 0, WEIGHT_MAX))
+        }
+        Besides::Nothing => None,
+    };
+    let headers = match besides {
+        Besides::Filters => filters::of_backend(&mut object, report),
+        Besides::Weight | Besides::Nothing => HeaderOperations::default(),
     };
     object.finish(report);
     let known = (&*group, &*kind) == ("", "Service");

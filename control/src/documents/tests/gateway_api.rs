@@ -141,6 +141,54 @@ fn filters_are_checked() {
 }
 
 #[test]
+fn copies_and_origins_are_checked() {
+    let mirror = |mirror: &str, expected: &str| {
+        let filter = format!("  - filters: [{{type: RequestMirror, requestMirror: {{{mirror}}}}}]");
+        route(&filter, expected);
+    };
+    mirror(
+        "backendRef: {name: a, port: 80, weight: 2}",
+        "f.yaml:7:85: error: spec.rules[0].filters[0].requestMirror.backendRef.weight: unknown field (known are group, \
+         kind, namespace, name, port)",
+    );
+    mirror(
+        "backendRef: {name: a, port: 80}, percent: 1, fraction: {numerator: 1}",
+        "f.yaml:7:108: error: spec.rules[0].filters[0].requestMirror.fraction: percent is given too (keep one of \
+         percent and fraction)",
+    );
+    mirror(
+        "backendRef: {name: a, port: 80}, fraction: {numerator: 3, denominator: 2}",
+        "f.yaml:7:96: error: spec.rules[0].filters[0].requestMirror.fraction: is more than all (make numerator the \
+         smaller)",
+    );
+    let cors = |cors: &str, expected: &str| {
+        route(&format!("  - filters: [{{type: CORS, cors: {{{cors}}}}}]"), expected);
+    };
+    cors(
+        "allowOrigins: [a.test]",
+        "f.yaml:7:50: error: spec.rules[0].filters[0].cors.allowOrigins[0]: \"a.test\" is no origin (write \
+         https://host, https://*.host or *)",
+    );
+    cors(
+        "allowOrigins: ['*'], exposeHeaders: ['*'], allowCredentials: true",
+        "f.yaml:7:34: error: spec.rules[0].filters[0].cors.exposeHeaders: no browser takes * where credentials are \
+         allowed (name each)",
+    );
+    cors(
+        "allowMethods: ['*', GET]",
+        "f.yaml:7:34: error: spec.rules[0].filters[0].cors.allowMethods: allows every name, and names others (keep one \
+         of the two)",
+    );
+    check_text(
+        &document(
+            "GRPCRoute",
+            "  parentRefs: [{name: a}]\n  rules:\n  - filters: [{type: CORS, cors: {allowOrigins: ['*']}}]",
+        ),
+        "f.yaml:7:5: error: spec.rules[0]: a GRPCRoute has no filter CORS (remove the filter)",
+    );
+}
+
+#[test]
 fn rules_of_calls_and_connections_are_checked() {
     let parents = "  parentRefs: [{name: a}]";
     let grpc = |rule: &str, expected: &str| {
@@ -190,6 +238,24 @@ fn gateways_are_checked() {
     listener(
         "{name: a, port: 443, protocol: TLS, tls: {mode: Passthrough, certificateRefs: [{name: a}]}}",
         "f.yaml:7:46: error: spec.listeners[0].tls: shows no certificate in mode Passthrough (remove certificateRefs)",
+    );
+    let options = |options: &str, expected: &str| {
+        let tls = format!("{{certificateRefs: [{{name: a}}], options: {{{options}}}}}");
+        listener(&format!("{{name: a, port: 443, protocol: HTTPS, tls: {tls}}}"), expected);
+    };
+    options(
+        "gateway.istio.io/tls-terminate-mod: MUTUAL",
+        "f.yaml:7:89: error: spec.listeners[0].tls.options[gateway.istio.io/tls-terminate-mod]: option \
+         \"gateway.istio.io/tls-terminate-mod\" is not supported (did you mean gateway.istio.io/tls-terminate-mode?)",
+    );
+    options(
+        "gateway.istio.io/tls-terminate-mode: ISTIO_MUTUAL",
+        "f.yaml:7:126: error: spec.listeners[0].tls.options[gateway.istio.io/tls-terminate-mode]: mode \"ISTIO_MUTUAL\" is \
+         not supported (SIMPLE, MUTUAL or OPTIONAL_MUTUAL)",
+    );
+    options(
+        "weft.dev/tls-min-version: TLSV1_3, weft.dev/tls-max-version: TLSV1_2",
+        "f.yaml:7:88: error: spec.listeners[0].tls.options: weft.dev/tls-min-version is above weft.dev/tls-max-version",
     );
     listener(
         "{name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector}}}",

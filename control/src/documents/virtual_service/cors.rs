@@ -63,7 +63,11 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<Cors> {
 }
 
 /// Names of methods or headers, `*` among them.
-fn tokens(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Vec<Arc<str>> {
+pub(in crate::documents) fn tokens(
+    object: &mut Object<'_>,
+    name: &'static str,
+    report: &mut Report,
+) -> Vec<Arc<str>> {
     let mut found = Vec::new();
     for at in object.list(name, report) {
         let Some(text) = at.text(report) else { continue };

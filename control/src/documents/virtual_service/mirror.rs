@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::action;
+use super::{Backend, action};
 use crate::documents::{
     Located,
     problem::Report,
@@ -22,10 +22,12 @@ pub struct Mirror {
     pub ppm: u32,
     /// The namespace in which its names are read, where that is not its rule's.
     pub namespace: Option<Arc<str>>,
+    /// What the Gateway API names as backend ([`Destination::backend`](super::Destination)).
+    pub backend: Option<Backend>,
 }
 
 /// All requests, in millionths.
-const ALL_PPM: u32 = 1_000_000;
+pub(in crate::documents) const ALL_PPM: u32 = 1_000_000;
 
 /// The mirrors of a rule: `mirrors`, or `mirror` with its percentage beside it.
 pub(super) fn read(object: &mut Object<'_>, report: &mut Report) -> Vec<Mirror> {
@@ -54,5 +56,5 @@ pub(super) fn read(object: &mut Object<'_>, report: &mut Report) -> Vec<Mirror> 
 
 fn mirror(at: &At<'_>, ppm: u32, report: &mut Report) -> Option<Mirror> {
     let to = action::destination(at, 0, Default::default(), report)?;
-    Some(Mirror { host: to.host, subset: to.subset, port: to.port, ppm, namespace: None })
+    Some(Mirror { host: to.host, subset: to.subset, port: to.port, ppm, namespace: None, backend: None })
 }

@@ -108,13 +108,13 @@ fn what_names_a_secret_waits_for_it_unless_it_will_not_come() {
     let mut session = open();
     let gone =
         DeltaDiscoveryResponse { removed_resources: vec!["s".into()], ..response(Kind::Secret, vec![]) };
-    session.receive(gone);
+    assert!(session.receive(gone).changed);
     assert!(session.spec().clusters["a"].tls.is_some());
 
     let mut session = open();
     let bad = secret(secret::Type::GenericSecret(Default::default()));
     let outcome = session.receive(response(Kind::Secret, vec![wire("s", &bad)]));
-    assert_eq!(outcome.refused.len(), 1);
+    assert_eq!((outcome.refused.len(), outcome.changed), (1, true));
     assert!(session.spec().clusters["a"].tls.is_some());
 }
 

@@ -1,0 +1,173 @@
+//! Listeners and routes of the Gateway API for connections: TLS by name and certificate, and bytes, alike through
+//! `weft proxy` and Envoy.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use weft_proto::node::{NodeMetadata, Role};
+use weft_tests::{
+    backend::{Attempts, Backend, Seen, tcp_exchange},
+    client::{Answer, Protocol},
+    mesh::{Mesh, Proxy, SYNC},
+    program::free_ports,
+    services::{Registered, files_yaml},
+    tls::{Authority, Client, Terminator},
+    wait::until,
+};
+
+const GATEWAY: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: weft
+  listeners:
+  - {name: web, port: 443, protocol: HTTPS, hostname: web.test, tls: {certificateRefs: [{name: web}]}}
+  - {name: wild, port: 443, protocol: HTTPS, hostname: \"*.wild.test\", tls: {certificateRefs: [{name: wild, namespace: other}]}}
+  - {name: mutual, port: 443, protocol: HTTPS, hostname: mutual.wild.test, tls: {certificateRefs: [{name: mutual}], options: {gateway.istio.io/tls-terminate-mode: MUTUAL}}}
+  - {name: nobody, port: 443, protocol: HTTPS, hostname: nobody.wild.test, tls: {certificateRefs: [{name: nobody}]}}
+  - {name: through, port: 443, protocol: TLS, hostname: \"*.through.test\", tls: {mode: Passthrough}}
+  - {name: bytes, port: 5432, protocol: TCP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: through}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [a.through.test]
+  rules: [{backendRefs: [{name: through, port: 9000}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: bytes}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: bytes, port: 9000, weight: 3}, {name: nobody, port: 9000}]}]
+";
+
+const GRANT: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: certificates, namespace: other}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}]
+  to: [{group: \"\", kind: Secret}]
+";
+
+/// Connections that measure a split.
+const CONNECTIONS: usize = 200;
+
+fn service_of(answer: &Answer) -> String {
+    let seen: Seen = serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
+    seen.service
+}
+
+/// One edge proxy of each kind, with the addresses of its ports 443 and 5432.
+async fn proxies(mesh: &Mesh) -> Vec<(&'static str, SocketAddr, SocketAddr, Proxy)> {
+    let mut proxies = Vec::new();
+    for kind in ["weft", "envoy"] {
+        let [secure, bytes] = free_ports();
+        let metadata = NodeMetadata {
+            role: Role::Gateway,
+            namespace: "default".into(),
+            workload: "edge".into(),
+            gateway_bind: Some(secure.ip()),
+            gateway_ports: BTreeMap::from([(443, secure.port()), (5432, bytes.port())]),
+            ..NodeMetadata::default()
+        };
+        let proxy = match kind {
+            "weft" => mesh.weft_proxy(kind, &metadata).await,
+            _ => mesh.envoy(kind, &metadata).await,
+        };
+        proxies.push((kind, secure, bytes, proxy));
+    }
+    mesh.synced(proxies.len(), SYNC).await;
+    proxies
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_serve_each_name_with_its_certificate_and_connections_by_their_routes() {
+    let (ca, partners) = (Authority::new("ca"), Authority::new("partners"));
+    let mut mesh = Mesh::start().await;
+    let web = Backend::http("web", "v1", Attempts::default()).await;
+    let behind = Backend::http("through", "v1", Attempts::default()).await;
+    let through = Terminator::start(&ca.issue("a.through.test"), behind.address).await;
+    let bytes = Backend::tcp("v1").await;
+    let registered =
+        [("web", "http", web.address), ("through", "tcp", through.address), ("bytes", "tcp", bytes.address)]
+            .map(|(name, protocol, address)| Registered {
+                name: name.into(),
+                protocol,
+                endpoints: vec![("v1".to_owned(), address)],
+            });
+    mesh.publish("services.yaml", &files_yaml(&registered));
+    for service in &registered {
+        mesh.endpoints(&service.name, 1, SYNC).await;
+    }
+    let documents = [
+        ca.issue("web.test").secret("default", "web", None),
+        ca.issue("*.wild.test").secret("other", "wild", None),
+        ca.issue("mutual.wild.test").secret("default", "mutual", Some(&partners)),
+        GRANT.to_owned(),
+        GATEWAY.to_owned(),
+    ];
+    mesh.apply(&documents.concat()).await.unwrap();
+    let proxies = proxies(&mesh).await;
+    let partner = partners.issue("partner.test");
+    for (kind, secure, bytes, _proxy) in &proxies {
+        for protocol in [Protocol::H1, Protocol::H2] {
+            let (plain, known) =
+                (Client::new(&ca, None, protocol), Client::new(&ca, Some(&partner), protocol));
+            for (client, name, host, expected) in [
+                (&plain, "web.test", "web.test", Some(200)),
+                (&plain, "a.wild.test", "b.wild.test", Some(200)),
+                (&known, "mutual.wild.test", "mutual.wild.test", Some(200)),
+                // Names of others are not answered for, whether they have routes or not; nobody's are not found.
+                (&plain, "web.test", "a.wild.test", Some(421)),
+                (&plain, "a.wild.test", "mutual.wild.test", Some(421)),
+                (&plain, "web.test", "nobody.wild.test", Some(421)),
+                (&plain, "web.test", "elsewhere.test", Some(404)),
+                // Without a certificate to show or be shown, and without a name, nobody is served.
+                (&plain, "mutual.wild.test", "mutual.wild.test", None),
+                (&plain, "nobody.wild.test", "nobody.wild.test", None),
+                (&plain, "elsewhere.test", "web.test", None),
+                (&plain, "b.through.test", "b.through.test", None),
+            ] {
+                let answer = client.get(*secure, name, host).await;
+                let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
+                assert_eq!(status, expected, "{kind} {protocol:?}: {host} by {name}: {answer:?}");
+            }
+        }
+        let client = Client::new(&ca, None, Protocol::H1);
+        let answer = client.get(*secure, "a.through.test", "a.through.test").await.unwrap();
+        assert_eq!(service_of(&answer), "through", "{kind}");
+
+        let mut served = 0;
+        for _ in 0..CONNECTIONS {
+            let found = tcp_exchange(*bytes, "ping").await;
+            served += usize::from(found.is_ok_and(|found| found == ("v1".to_owned(), "ping".to_owned())));
+        }
+        // Six standard deviations about three quarters.
+        assert!((113..=187).contains(&served), "{kind}: {served} of {CONNECTIONS}");
+    }
+
+    let removed = mesh.command(&["delete", "referencegrant", "certificates", "-n", "other"]);
+    assert_eq!(removed.status.code(), Some(0), "{}", String::from_utf8_lossy(&removed.stderr));
+    for (kind, secure, ..) in &proxies {
+        let client = Client::new(&ca, None, Protocol::H1);
+        until(&format!("{kind} to lose the certificate"), SYNC, async || {
+            match client.get(*secure, "a.wild.test", "a.wild.test").await {
+                Ok(answer) => Err(format!("{answer:?}")),
+                Err(_) => Ok(()),
+            }
+        })
+        .await;
+        assert_eq!(client.get(*secure, "web.test", "web.test").await.unwrap().status, 200, "{kind}");
+    }
+}
