@@ -100,6 +100,8 @@ pub struct Service {
     pub virtual_ip: Option<Ipv4Addr>,
     /// Addresses and ranges that a document says clients connect to.
     pub addresses: Vec<IpNet>,
+    /// Names of which a document says that its certificates have one; empty is not said.
+    pub certificate_names: Vec<Arc<str>>,
     /// Endpoints by id. `Arc`: an endpoint change shares all else.
     pub endpoints: Arc<BTreeMap<Arc<str>, Arc<Endpoint>>>,
     /// Names of the sources that know it.

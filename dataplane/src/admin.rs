@@ -108,7 +108,7 @@ impl Admin {
         }
         let spec = self.shared.spec.borrow().clone();
         if !spec.complete {
-            return Some("no configuration yet: is the control plane reachable?".to_owned());
+            return Some("no whole configuration yet: is the control plane reachable?".to_owned());
         }
         if let Some(name) = spec.clusters.values().find_map(|cluster| self.failing_workload(cluster)) {
             return Some(format!("the workload fails its health checks: {name}"));

@@ -52,7 +52,7 @@ pub struct Spec {
     pub endpoints: BTreeMap<Arc<str>, Arc<EndpointSet>>,
     /// Secrets by resource name.
     pub secrets: BTreeMap<Arc<str>, Arc<Secret>>,
-    /// Whether the listeners were told, be there none.
+    /// Whether the listeners were told, be there none, and all had what they name.
     pub complete: bool,
     /// The TLS contexts of listeners and clusters.
     pub tls: Arc<Contexts>,

@@ -129,6 +129,24 @@ async fn grpc_js_routes_splits_and_drains() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_make_the_faults_of_their_calls_themselves() {
+    let echo = Echo::start().await;
+    let fault = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: echo}\nspec:\n  hosts: [echo]\n  \
+                 http:\n  - match: [{headers: {x-test: {exact: \"yes\"}}}]\n    fault: {abort: {grpcStatus: \
+                 DATA_LOSS, percentage: {value: 100}}, delay: {fixedDelay: 1ms, percentage: {value: 100}}}\n    \
+                 route: [{destination: {host: echo}}]\n  - route: [{destination: {host: echo}}]\n";
+    echo.mesh.apply(fault).await.unwrap();
+    for library in [Library::Grpcio, Library::GrpcJs] {
+        let mut client = GrpcClient::start(&echo.mesh, library, "echo");
+        assert_eq!(client.call(20, &[]).failed(), 0, "{library:?}");
+        let calls = client.call(20, &[("x-test", "yes")]);
+        let made =
+            calls.failed.iter().filter(|(why, _)| why.starts_with("DATA_LOSS")).map(|(_, calls)| calls);
+        assert_eq!(made.sum::<u32>(), 20, "{library:?}: {calls:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_name_of_a_service_is_a_target() {
     let echo = Echo::start().await;
     let full = "echo.default.svc.cluster.local";

@@ -9,7 +9,7 @@ use weft_tests::{
     mesh::{Mesh, Proxy, SYNC, http_get},
     program::free_port,
     services::{Registered, files_yaml},
-    wait::{listening, until},
+    wait::until,
 };
 
 /// Services of the large mesh.
@@ -54,7 +54,6 @@ async fn a_host_is_there_when_a_request_needs_it_and_after_a_restart_without_the
     mesh.endpoints("a", 1, SYNC).await;
     let door = free_port();
     let mut proxy = mesh.weft_proxy("proxy", &metadata(door)).await;
-    listening("the proxy's door", door).await;
     for host in ["a", "a.default:80", "a.default.svc.cluster.local"] {
         assert_eq!(ask(door, host).await.status, 200, "{host}");
     }
@@ -73,7 +72,6 @@ async fn a_host_is_there_when_a_request_needs_it_and_after_a_restart_without_the
     proxy.program().kill();
     proxy.restart();
     proxy.ready().await;
-    listening("the proxy's door", door).await;
     assert_eq!(ask(door, "a").await.status, 200);
     assert_eq!(ask(door, "later").await.status, 200);
 }

@@ -37,6 +37,7 @@ fn service(endpoints: &[(&str, u32)]) -> Arc<Service> {
         export_to: ExportTo::Everywhere,
         virtual_ip: None,
         addresses: Vec::new(),
+        certificate_names: Vec::new(),
         endpoints: Arc::new(each.map(endpoint).collect()),
         sources: Vec::new(),
         conflicts: Vec::new(),

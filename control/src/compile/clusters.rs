@@ -82,8 +82,14 @@ impl Inputs<'_> {
             Resolution::DnsFirst => (Discovery::DnsFirst(endpoints), None),
         };
         let upgraded = policy.http.upgrade == Some(true);
-        let tls = policy.tls.as_ref().and_then(|tls| client_tls(tls, &service.host));
+        let as_client = policy.http.as_client == Some(true);
+        let tls = policy.tls.as_ref().and_then(|tls| client_tls(tls, service));
         let http = match port.protocol {
+            // What a client speaks says nothing of what a server takes over TLS, which is asked.
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc if as_client && tls.is_some() => {
+                Some(HttpVersion::Agreed)
+            }
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc if as_client => Some(HttpVersion::Downstream),
             Protocol::Http if upgraded => Some(HttpVersion::Http2),
             Protocol::Http if tls.is_some() => Some(HttpVersion::Agreed),
             Protocol::Http => Some(HttpVersion::Http1),
@@ -120,8 +126,9 @@ impl Inputs<'_> {
 }
 
 /// The TLS of a policy. The name that is asked for, and must be the certificate's unless others are given, is the
-/// service's host.
-fn client_tls(tls: &documents::ClientTls, host: &Arc<str>) -> Option<ClientTls> {
+/// service's host; a service entry may give others.
+fn client_tls(tls: &documents::ClientTls, service: &Service) -> Option<ClientTls> {
+    let host = &service.host;
     if tls.mode == ClientMode::Disable {
         return None;
     }
@@ -142,8 +149,9 @@ fn client_tls(tls: &documents::ClientTls, host: &Arc<str>) -> Option<ClientTls> 
         }
     };
     let of_host = || Authorities::Files(HOST_AUTHORITIES.into(), None);
+    let names = if tls.names.is_empty() { &service.certificate_names } else { &tls.names };
     let servers = (!tls.skip_verify)
-        .then(|| Servers { authorities: authorities.unwrap_or_else(of_host), names: tls.names.clone() });
+        .then(|| Servers { authorities: authorities.unwrap_or_else(of_host), names: names.clone() });
     Some(ClientTls { sni: tls.sni.clone().or(host), certificate, servers })
 }
 

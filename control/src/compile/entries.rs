@@ -46,6 +46,7 @@ pub(crate) fn services(
             export_to: entry.export_to.clone(),
             virtual_ip: None,
             addresses: entry.addresses.clone(),
+            certificate_names: entry.certificate_names.clone(),
             endpoints: Arc::new(endpoints.into_iter().map(|e| (e.id.clone(), Arc::new(e))).collect()),
             sources: vec![document.key()],
             conflicts: Vec::new(),

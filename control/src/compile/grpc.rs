@@ -13,6 +13,7 @@
 //! | `LEAST_REQUEST` | that, and round robin for clients that do not know it |
 //! | `RANDOM` | round robin |
 //! | maglev | ring hash |
+//! | faults | those, which clients make themselves |
 //! | hashing by source address | by channel |
 //! | resolution DNS | one name: `LOGICAL_DNS`; addresses: endpoints over the stream |
 //!

@@ -7,7 +7,7 @@ use weft_proto::node::{NodeMetadata, Role};
 
 use crate::{
     documents::{Document, DocumentSet, DocumentSpec, Labels, Sidecar, Source},
-    model::Service,
+    model::{OutboundPolicy, Service},
 };
 
 /// What tells a lens from others of the same documents.
@@ -82,6 +82,11 @@ impl Lens {
     pub(crate) fn imports(&self, service: &Service, port: u16) -> bool {
         let named = |host: &Arc<str>| self.imports_host(&service.key.namespace, host, Some(port));
         named(&service.host) || service.hosts.iter().any(named)
+    }
+
+    /// What becomes of traffic that no service claims, where the mesh has a policy for it.
+    pub(crate) fn unclaimed(&self, mesh_wide: OutboundPolicy) -> OutboundPolicy {
+        self.sidecar().and_then(|sidecar| sidecar.outbound).unwrap_or(mesh_wide)
     }
 
     fn imports_host(&self, namespace: &str, host: &str, port: Option<u16>) -> bool {

@@ -56,7 +56,7 @@ pub(crate) fn resources(sight: Sight<'_>, node: &NodeMetadata, asked: &Asked) ->
         scope.inbound_capture(bind);
     }
     if let Some(bind) = node.outbound_capture {
-        let policy = scope.sight.world().outbound_policy;
+        let policy = scope.sight.lens().unclaimed(scope.sight.world().outbound_policy);
         scope.outbound_capture(bind, policy);
     }
     if node.extensions.iter().any(|name| name == HOST_NAMES) {
@@ -304,6 +304,7 @@ impl Scope<'_> {
             // What documents lead to is imported with them.
             self.clusters.extend(self.sight.clusters_of_tables().cloned());
         }
+        self.route_captured();
         let seen = self.sight.all_compiled();
         let ports = capture::ports(seen.map(|compiled| (compiled.service(), compiled.tcp_idle_timeout)));
         for (number, port) in ports {
@@ -314,6 +315,32 @@ impl Scope<'_> {
         }
         self.listener(capture::outbound(bind, policy), Vec::new());
         self.own_clusters(&capture::outbound_clusters());
+    }
+
+    /// Listeners at the addresses of services whose connections virtual services route: they are the client's own.
+    fn route_captured(&mut self) {
+        let world = self.sight.world();
+        let routed = world
+            .documents
+            .virtual_services()
+            .filter(|(_, rule)| !(rule.tls.is_empty() && rule.tcp.is_empty()));
+        let named = routed.flat_map(|(document, rule)| {
+            rule.hosts.iter().filter_map(|host| world.hosts.find(&host.text, &document.namespace))
+        });
+        for key in named.collect::<BTreeSet<_>>() {
+            let Some(compiled) = self.sight.compiled(key).cloned() else { continue };
+            let (service, own) = (compiled.service(), &compiled.reached.listeners);
+            for mut listener in capture::of_service(service, compiled.tcp_idle_timeout) {
+                // Only where it is imported, and no other service has the address.
+                let found = self.set.find(Kind::Listener, &listener.name);
+                let shared = found.is_some_and(|found| own.iter().any(|own| Arc::ptr_eq(own, found)));
+                let (true, Some(port)) = (shared, listener.bind.port()) else { continue };
+                let documents = self.route_connections(&mut listener, &service.host, port);
+                if !documents.is_empty() {
+                    self.listener(listener, documents);
+                }
+            }
+        }
     }
 
     fn own_clusters(&mut self, clusters: &[Cluster]) {

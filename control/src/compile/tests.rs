@@ -54,6 +54,7 @@ fn service(name: &str, ports: &[(u16, Protocol)], versions: &[&str]) -> Arc<Serv
         export_to: ExportTo::Everywhere,
         virtual_ip: None,
         addresses: Vec::new(),
+        certificate_names: Vec::new(),
         sources: vec!["test".into()],
         conflicts: Vec::new(),
     })

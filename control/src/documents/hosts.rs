@@ -144,6 +144,7 @@ mod tests {
             export_to: ExportTo::Everywhere,
             virtual_ip: None,
             addresses: Vec::new(),
+            certificate_names: Vec::new(),
             endpoints: Arc::new(BTreeMap::new()),
             sources: Vec::new(),
             conflicts: Vec::new(),

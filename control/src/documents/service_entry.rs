@@ -31,6 +31,8 @@ pub struct ServiceEntry {
     pub selector: Option<BTreeMap<Arc<str>, Arc<str>>>,
     /// Where it counts.
     pub export_to: ExportTo,
+    /// `subjectAltNames`: of these its certificates have one; empty is not said.
+    pub certificate_names: Vec<Arc<str>>,
 }
 
 /// A port of a service entry.
@@ -152,10 +154,21 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
         items[0].fail(report, "endpoints need resolution STATIC or DNS", "set spec.resolution");
     }
     let export_to = export::read(&mut object, report);
-    object.unsupported(&["subjectAltNames"], report);
+    let certificate_names =
+        object.list("subjectAltNames", report).iter().filter_map(|at| at.text(report)).collect();
     object.finish(report);
     let internal = internal.unwrap_or_default();
-    Some(ServiceEntry { hosts, addresses, ports, resolution, internal, endpoints, selector, export_to })
+    Some(ServiceEntry {
+        hosts,
+        addresses,
+        ports,
+        resolution,
+        internal,
+        endpoints,
+        selector,
+        export_to,
+        certificate_names,
+    })
 }
 
 /// An address or a range; what of it is beyond its length does not count.

@@ -9,6 +9,7 @@ use super::{
     reader::{At, Located},
     values,
 };
+use crate::model::OutboundPolicy;
 
 /// What proxies know of, and what they do with the rest.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +19,7 @@ pub struct Sidecar {
     /// What they may call; none is everything.
     pub egress: Option<Vec<Egress>>,
     /// What becomes of calls to the unknown; none is what the mesh does.
-    pub outbound: Option<OutboundMode>,
+    pub outbound: Option<OutboundPolicy>,
 }
 
 /// Hosts that may be called, on one port or on all that no other entry names.
@@ -52,15 +53,6 @@ pub enum FromNamespace {
     Nowhere,
     /// This one.
     Named(Arc<str>),
-}
-
-/// `outboundTrafficPolicy.mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum OutboundMode {
-    /// What is not known is not called.
-    RegistryOnly,
-    /// What is not known is passed through.
-    AllowAny,
 }
 
 impl Sidecar {
@@ -170,11 +162,11 @@ fn egress_host(at: &At<'_>, report: &mut Report) -> Option<EgressHost> {
     Some(EgressHost { namespace, host, written })
 }
 
-fn outbound(at: &At<'_>, report: &mut Report) -> Option<OutboundMode> {
+fn outbound(at: &At<'_>, report: &mut Report) -> Option<OutboundPolicy> {
     let mut object = at.object(report)?;
     let mode = object.field("mode", report).and_then(|at| match &*at.text(report)? {
-        "REGISTRY_ONLY" => Some(OutboundMode::RegistryOnly),
-        "ALLOW_ANY" => Some(OutboundMode::AllowAny),
+        "REGISTRY_ONLY" => Some(OutboundPolicy::RegistryOnly),
+        "ALLOW_ANY" => Some(OutboundPolicy::AllowAny),
         other => {
             at.fail(report, format!("{other:?} is no mode"), "REGISTRY_ONLY or ALLOW_ANY");
             None

@@ -301,8 +301,8 @@ fn the_other_kinds_are_checked() {
          (DEFAULT, UPGRADE or DO_NOT_UPGRADE)",
     );
     policy(
-        "connectionPool: {http: {useClientProtocol: true}}",
-        "f.yaml:7:29: error: spec.trafficPolicy.connectionPool.http.useClientProtocol: is not supported (remove it)",
+        "connectionPool: {http: {useClientProtocol: 1}}",
+        "f.yaml:7:48: error: spec.trafficPolicy.connectionPool.http.useClientProtocol: true or false is wanted, not a number",
     );
     policy(
         "connectionPool: {tcp: {tcpKeepalive: {probes: 200}}}",

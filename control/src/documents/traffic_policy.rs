@@ -79,6 +79,8 @@ pub struct HttpPool {
     pub idle_timeout: Option<Duration>,
     /// Most streams of one HTTP/2 connection.
     pub streams_max: Option<u32>,
+    /// `useClientProtocol`: as the client speaks, where the port says HTTP; over TLS as the endpoint chooses.
+    pub as_client: Option<bool>,
     /// `h2UpgradePolicy: UPGRADE`: speak HTTP/2 even where the port says HTTP.
     pub upgrade: Option<bool>,
 }
@@ -229,9 +231,9 @@ fn http_pool(at: &At<'_>, report: &mut Report) -> Option<HttpPool> {
         retries_max: count(&mut object, "maxRetries", report),
         idle_timeout: object.field("idleTimeout", report).and_then(|at| at.duration(report)),
         streams_max: count(&mut object, "maxConcurrentStreams", report),
+        as_client: object.field("useClientProtocol", report).and_then(|at| at.boolean(report)),
         upgrade,
     };
-    object.unsupported(&["useClientProtocol"], report);
     object.finish(report);
     Some(found)
 }

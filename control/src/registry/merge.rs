@@ -85,6 +85,7 @@ fn merge_service(
         export_to: ExportTo::Everywhere,
         virtual_ip: virtual_ips.assign(key),
         addresses: Vec::new(),
+        certificate_names: Vec::new(),
         endpoints,
         sources: speakers.iter().map(|(name, _)| Arc::clone(name)).collect(),
         conflicts,

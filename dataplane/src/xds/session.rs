@@ -52,7 +52,9 @@ pub struct Session {
     /// Secrets that the control plane does not have, or that were refused: nothing waits for them. What needs one is served
     /// without, which refuses connections.
     without: BTreeSet<String>,
-    /// Whether the listeners were told, now or in an earlier run.
+    /// Whether the listeners were told.
+    told: bool,
+    /// Whether all that were told had what they name, at some moment of this or an earlier run.
     complete: bool,
     tables: Tables,
     /// Virtual hosts that requests need.
@@ -199,13 +201,15 @@ impl Session {
                 outcome.changed |= self.without.insert(name.clone());
             }
         }
-        outcome.changed |= kind == Kind::Listener && !std::mem::replace(&mut self.complete, true);
+        self.told |= kind == Kind::Listener;
         if !outcome.refused.is_empty() {
             let lines =
                 outcome.refused.iter().map(|(name, refusal)| format!("{} {name:?}: {refusal}", kind.word()));
             answer.error_detail = Some(nack(lines.collect::<Vec<_>>().join("\n")));
         }
+        let complete = self.complete;
         self.settle();
+        outcome.changed |= self.complete != complete;
         if kind == Kind::Names && outcome.changed {
             self.settle_names();
         }
@@ -313,6 +317,8 @@ impl Session {
             }
         }
         (self.live_listeners, self.live_clusters) = (listeners, clusters);
+        let told = self.held.get(&Kind::Listener).map_or(0, BTreeMap::len);
+        self.complete |= self.told && told == self.live_listeners.len();
         self.fill_tables();
     }
 

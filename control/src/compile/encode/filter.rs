@@ -56,6 +56,16 @@ pub(super) fn of_listener(direction: Direction) -> Vec<HttpFilter> {
     filters
 }
 
+/// The filters of a gRPC client, in order. It makes the faults of its calls itself (gRFC A33).
+pub(super) fn of_grpc_client() -> Vec<HttpFilter> {
+    vec![filter(FAULT, &HttpFault::default()), router()]
+}
+
+/// Whether a gRPC client has a filter of a name.
+pub(super) fn is_of_grpc_client(name: &str) -> bool {
+    name == FAULT.0
+}
+
 /// The last filter of every chain.
 pub(super) fn router() -> HttpFilter {
     filter(ROUTER, &Router::default())

@@ -27,7 +27,7 @@ use weft_proto::xds::{
         },
         extensions::{
             filters::network::http_connection_manager::v3::{
-                HttpConnectionManager, Rds, http_connection_manager::RouteSpecifier,
+                HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
             },
             load_balancing_policies::{
                 least_request::v3::LeastRequest, round_robin::v3::RoundRobin, wrr_locality::v3::WrrLocality,
@@ -63,7 +63,7 @@ pub(crate) fn client_listener(target: &str) -> Listener {
     Listener {
         name: target.to_owned(),
         api_listener: Some(ApiListener {
-            api_listener: Some(any(HCM_TYPE, &manager(RouteSpecifier::Rds(rds)))),
+            api_listener: Some(any(HCM_TYPE, &manager(RouteSpecifier::Rds(rds), filter::of_grpc_client()))),
         }),
         ..Default::default()
     }
@@ -91,7 +91,7 @@ pub(crate) fn server_listener(name: &str, bind: SocketAddr) -> Listener {
         name: HCM.to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(
             HCM_TYPE,
-            &manager(RouteSpecifier::RouteConfig(routes)),
+            &manager(RouteSpecifier::RouteConfig(routes), vec![filter::router()]),
         ))),
     };
     Listener {
@@ -108,8 +108,7 @@ pub(crate) fn server_listener(name: &str, bind: SocketAddr) -> Listener {
 }
 
 /// Without any limit of ours: grpc-js takes an idle timeout for the deadline of every call.
-fn manager(routes: RouteSpecifier) -> HttpConnectionManager {
-    let http_filters = vec![filter::router()];
+fn manager(routes: RouteSpecifier, http_filters: Vec<HttpFilter>) -> HttpConnectionManager {
     HttpConnectionManager { route_specifier: Some(routes), http_filters, ..Default::default() }
 }
 
@@ -118,8 +117,7 @@ pub(crate) fn routes(table: &ir::RouteConfig) -> RouteConfiguration {
     let mut encoded = route::route_config(table);
     let routes = encoded.virtual_hosts.iter_mut().flat_map(|host| &mut host.routes);
     for route in routes {
-        // Their listener has none of the filters that this is for.
-        route.typed_per_filter_config.clear();
+        route.typed_per_filter_config.retain(|name, _| filter::is_of_grpc_client(name));
         if let Some(Action::Route(forward)) = &mut route.action {
             shape(forward);
         }

@@ -8,15 +8,24 @@ use weft_proto::xds::envoy::{
             cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
         },
         core::v3::{
-            AggregatedConfigSource, ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier,
-            transport_socket,
+            Address, AggregatedConfigSource, ConfigSource, SocketAddress, TransportSocket, address,
+            config_source::ConfigSourceSpecifier, socket_address::PortSpecifier, transport_socket,
         },
         endpoint::v3::ClusterLoadAssignment,
+        listener::v3::{Filter, FilterChain, Listener, filter},
         route::v3::{RouteConfiguration, Vhds, VirtualHost},
     },
-    extensions::transport_sockets::tls::v3::{
-        CertificateValidationContext, CommonTlsContext, SdsSecretConfig, Secret, UpstreamTlsContext,
-        common_tls_context::ValidationContextType, secret,
+    extensions::{
+        filters::{
+            http::router::v3::Router,
+            network::http_connection_manager::v3::{
+                HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
+            },
+        },
+        transport_sockets::tls::v3::{
+            CertificateValidationContext, CommonTlsContext, SdsSecretConfig, Secret, UpstreamTlsContext,
+            common_tls_context::ValidationContextType, secret,
+        },
     },
 };
 
@@ -51,6 +60,40 @@ fn response(kind: Kind, resources: Vec<Wire>) -> DeltaDiscoveryResponse {
 
 fn assignment(name: &str) -> Wire {
     wire(name, &ClusterLoadAssignment { cluster_name: name.into(), ..Default::default() })
+}
+
+/// A listener with a table that comes by name.
+fn listener(name: &str, table: &str) -> Wire {
+    let specifier = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
+    let config_source = Some(ConfigSource { config_source_specifier: Some(specifier), ..Default::default() });
+    let router = Any { type_url: Router::type_url(), value: Vec::new() };
+    let manager = HttpConnectionManager {
+        stat_prefix: name.into(),
+        http_filters: vec![HttpFilter {
+            name: "router".into(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(router)),
+            ..Default::default()
+        }],
+        route_specifier: Some(RouteSpecifier::Rds(Rds { config_source, route_config_name: table.into() })),
+        ..Default::default()
+    };
+    let manager = Any { type_url: HttpConnectionManager::type_url(), value: manager.encode_to_vec() };
+    let filter = Filter { name: "http".into(), config_type: Some(filter::ConfigType::TypedConfig(manager)) };
+    let address = SocketAddress {
+        address: "127.0.0.1".into(),
+        port_specifier: Some(PortSpecifier::PortValue(0)),
+        ..Default::default()
+    };
+    let chain = FilterChain { filters: vec![filter], ..Default::default() };
+    wire(
+        name,
+        &Listener {
+            name: name.into(),
+            address: Some(Address { address: Some(address::Address::SocketAddress(address)) }),
+            filter_chains: vec![chain],
+            ..Default::default()
+        },
+    )
 }
 
 #[test]
@@ -126,6 +169,18 @@ fn a_configuration_is_complete_once_listeners_were_told_be_there_none() {
     assert!(session.receive(response(Kind::Listener, vec![])).changed);
     assert!(session.spec().complete);
     assert!(!session.receive(response(Kind::Listener, vec![])).changed);
+}
+
+#[test]
+fn a_configuration_is_not_complete_while_a_listener_waits_for_its_routes() {
+    let table = RouteConfiguration { name: "r".into(), ..Default::default() };
+    let mut session = Session::default();
+    session.receive(response(Kind::Listener, vec![listener("l", "r")]));
+    assert!(!session.spec().complete);
+    session.receive(response(Kind::Routes, vec![wire("r", &table)]));
+    assert!(session.spec().complete);
+    session.receive(response(Kind::Listener, vec![listener("m", "s")]));
+    assert!(session.spec().complete, "a listener more does not unsay it");
 }
 
 #[test]
