@@ -162,7 +162,7 @@ impl Compiler {
         let same_hashing = same_rules || !(hashes(&documents) || hashes(before));
         let same_grants = same(documents.reference_grants(), before.reference_grants());
         let same_virtual_services = same(documents.virtual_services(), before.virtual_services());
-        let labels_asked = match same_virtual_services {
+        let labels_asked = match same_virtual_services && same_rules {
             true => previous.labels_asked.clone(),
             false => Arc::new(lens::labels_asked(&documents)),
         };
@@ -199,13 +199,13 @@ impl Compiler {
         };
         let mut compiled = BTreeMap::new();
         let mesh_wide = services::MeshWide { locality: &self.locality, log: self.logs.mesh_wide.as_ref() };
-        let mut changes = Vec::new();
+        let (mut changes, stranger) = (Vec::new(), Lens::default());
         for (key, service) in &services {
             let before = previous.compiled.get(key);
             let now = match before {
                 Some(before) if same_rules && same_checks && before.is_of(service) => before.clone(),
                 _ => {
-                    let documents = services::documents(service, STRANGER, &rules, &checks);
+                    let documents = services::documents(service, &stranger, &rules, &checks);
                     services::compile(service, documents, mesh_wide, before)
                 }
             };
@@ -273,9 +273,6 @@ impl Compiler {
         self.world.clone()
     }
 }
-
-/// The namespace of a client of which nothing is known; no document can name it.
-const STRANGER: &str = "";
 
 /// Whether any destination rule picks by hash.
 fn hashes(documents: &DocumentSet) -> bool {

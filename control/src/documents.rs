@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | host of VirtualServices, on one gateway or on `mesh` | the oldest routes it whole; the others do nothing there |
 //! | host of DestinationRules, in one namespace | they are merged: subsets by name, each part of the policy, the oldest first |
+//! | host of DestinationRules, of which some select the client | the same; those that select it come first |
 //! | host of DestinationRules, in several | the client's namespace decides, else the service's, else the root namespace |
 //! | workloads of Sidecars | one that selects them, else that of their namespace, else that of the root namespace; the oldest |
 //! | host of routes of the Gateway API, at one listener or service | they share it: of all rules the most specific match has a request (`compile::shared`) |

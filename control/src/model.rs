@@ -111,6 +111,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether its host is a pattern, which stands for whatever its clients resolve it to.
+    pub fn is_pattern(&self) -> bool {
+        self.host.starts_with('*')
+    }
+
     /// Where clients connect to when they mean it: what a document says, else its virtual IP.
     pub fn destinations(&self) -> Vec<IpNet> {
         match (self.addresses.as_slice(), self.virtual_ip) {

@@ -30,7 +30,7 @@ const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 /// The same over IPv6.
 const INBOUND_PASSTHROUGH_IPV6: &str = "InboundPassthroughClusterIpv6";
 
-/// How long a client on an HTTP port may say nothing before it counts as one that waits for its server to speak.
+/// How long a client on a port of HTTP or TLS may say nothing before it counts as one that waits for its server to speak.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the proxy's own connections to its host come from, by which the packet filter knows them. Over IPv6 the filter
@@ -57,8 +57,8 @@ pub(crate) fn of_service(service: &Service, idle_timeout: Option<Duration>) -> V
 /// Bytes to a port of a service; where the client's own resolution counts, to where it was going.
 fn tcp(service: &Service, port: u16, idle_timeout: Option<Duration>) -> Serves {
     let cluster = match service.resolution {
-        Resolution::Client => PASSTHROUGH.into(),
-        Resolution::Static | Resolution::Dns | Resolution::DnsFirst => {
+        Resolution::Client if !service.is_pattern() => PASSTHROUGH.into(),
+        Resolution::Client | Resolution::Static | Resolution::Dns | Resolution::DnsFirst => {
             cluster_name(port, "", &service.host).into()
         }
     };
@@ -72,6 +72,8 @@ pub(crate) struct Port {
     pub(crate) http: bool,
     /// Ranges of addresses, each with what is served there; the first to claim one has it.
     ranges: BTreeMap<IpNet, Serves>,
+    /// Names that TLS clients ask for, wherever they resolve them to, each with what is served then; the same.
+    names: BTreeMap<Arc<str>, Serves>,
     /// Whether some service is wherever its clients' own resolution says.
     anywhere: bool,
 }
@@ -90,6 +92,13 @@ pub(crate) fn ports<'a>(
             match port.protocol {
                 Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
                     ports.entry(port.number).or_default().http = true;
+                }
+                Protocol::Tls if anywhere => {
+                    let names = &mut ports.entry(port.number).or_default().names;
+                    for host in &service.hosts {
+                        let serves = || tcp(service, port.number, idle_timeout);
+                        names.entry(host.clone()).or_insert_with(serves);
+                    }
                 }
                 Protocol::Tcp | Protocol::Tls if anywhere || !ranges.is_empty() => {
                     let found = ports.entry(port.number).or_default();
@@ -111,6 +120,7 @@ impl Port {
     pub(crate) fn listener(&self, number: u16, policy: OutboundPolicy) -> Listener {
         let mut chains: Vec<Chain> =
             self.ranges.iter().map(|(range, serves)| range_chain(*range, serves)).collect();
+        chains.extend(self.names.iter().map(|(name, serves)| name_chain(name, serves)));
         if self.http {
             let applications = vec![Application::Http10, Application::Http11, Application::H2c];
             chains.push(Chain {
@@ -127,7 +137,10 @@ impl Port {
             direction: Direction::Outbound,
             access_logs: Vec::new(),
             way: Way::Handed,
-            inspection: Inspection { original_destination: false, patience: self.http.then_some(PATIENCE) },
+            inspection: Inspection {
+                original_destination: false,
+                patience: (self.http || !self.names.is_empty()).then_some(PATIENCE),
+            },
             chains,
             default: Some(Box::new(unclaimed(policy))),
         }
@@ -137,6 +150,11 @@ impl Port {
 fn range_chain(range: IpNet, serves: &Serves) -> Chain {
     let matches = ChainMatch { destinations: vec![range], ..ChainMatch::default() };
     Chain { name: range.to_string().into(), matches, tls: None, serves: serves.clone() }
+}
+
+fn name_chain(name: &Arc<str>, serves: &Serves) -> Chain {
+    let matches = ChainMatch { server_names: vec![name.clone()], ..ChainMatch::default() };
+    Chain { name: name.clone(), matches, tls: None, serves: serves.clone() }
 }
 
 /// The table that routes HTTP at a port of every address.

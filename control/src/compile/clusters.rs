@@ -77,6 +77,7 @@ impl Inputs<'_> {
         let localities = arrangement.arrange(endpoints(service, port, subset, check_port), vantage);
         let endpoints = Endpoints { cluster: name.clone(), localities };
         let (discovery, streamed) = match service.resolution {
+            Resolution::Client if service.is_pattern() => (Discovery::OriginalDestination, None),
             Resolution::Static => (Discovery::Eds, Some(endpoints)),
             Resolution::Dns | Resolution::Client => (Discovery::Dns(endpoints), None),
             Resolution::DnsFirst => (Discovery::DnsFirst(endpoints), None),
@@ -105,11 +106,15 @@ impl Inputs<'_> {
             }),
             discovery,
             source: None,
-            balancer: policy.load_balancer.clone().unwrap_or(LoadBalancer::LeastRequest),
+            balancer: policy
+                .load_balancer
+                .clone()
+                .filter(|_| !service.is_pattern())
+                .unwrap_or(LoadBalancer::LeastRequest),
             locality_weighted: arrangement.weighted(),
-            warmup: policy.warmup.clone(),
+            warmup: policy.warmup.clone().filter(|_| !service.is_pattern()),
             outlier: policy.outlier.clone(),
-            check: check.cloned(),
+            check: check.filter(|_| !service.is_pattern()).cloned(),
             health_percent_min: match (&policy.outlier, self.checks) {
                 (Some(outlier), _) => Some(outlier.health_percent_min),
                 (None, Some(checks)) => check.map(|_| checks.health_percent_min),

@@ -7,7 +7,8 @@ use crate::{
     model::{Endpoint, Health, Locality, Mesh, Resolution, Service, ServiceKey},
 };
 
-/// The services of an entry, one for each host. NONE without a captured address to go to is resolved by name.
+/// The services of an entry, one for each host. NONE without a captured address to go to is resolved by name, unless the
+/// host is a pattern.
 pub(crate) fn services(
     document: &Document,
     entry: &ServiceEntry,
@@ -34,7 +35,7 @@ pub(crate) fn services(
             endpoints.extend(workloads(document, entry, selector, documents, &mesh.domain));
             // A name is no address where none is resolved.
             endpoints.retain(|found| resolution != Resolution::Static || is_address(&found.address));
-        } else if endpoints.is_empty() && resolution != Resolution::Static {
+        } else if endpoints.is_empty() && resolution != Resolution::Static && !host.starts_with('*') {
             endpoints.push(by_name(document, entry, host));
         }
         Service {

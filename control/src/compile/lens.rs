@@ -33,7 +33,9 @@ pub(crate) struct Lens {
 /// All sets of labels that rules ask of their clients, each once.
 pub(crate) fn labels_asked(documents: &DocumentSet) -> BTreeSet<Arc<Labels>> {
     let sources = documents.virtual_services().flat_map(|(_, rule)| rule.sources());
-    sources.filter(|source| !source.labels.is_empty()).map(|source| Arc::new(source.labels.clone())).collect()
+    let labels = sources.map(|source| &source.labels).filter(|labels| !labels.is_empty());
+    let selectors = documents.destination_rules().filter_map(|(_, rule)| rule.selector.as_ref());
+    labels.chain(selectors).map(|labels| Arc::new(labels.clone())).collect()
 }
 
 impl Lens {
@@ -60,7 +62,12 @@ impl Lens {
     /// Whether a rule is meant for clients like this one. Of strangers neither namespace nor labels are known.
     pub(crate) fn is_meant(&self, source: &Source) -> bool {
         source.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace)
-            && (source.labels.is_empty() || self.labels.iter().any(|labels| **labels == source.labels))
+            && (source.labels.is_empty() || self.has(&source.labels))
+    }
+
+    /// Whether it has all labels that a rule asks for.
+    pub(crate) fn has(&self, asked: &Labels) -> bool {
+        self.labels.iter().any(|labels| **labels == *asked)
     }
 
     /// Whether it has labels that some rule asks for.

@@ -44,12 +44,23 @@ impl Sight<'_> {
             None => (authority, None),
         };
         let fits = |of: &&Port| of.protocol.is_http() && port.is_none_or(|port| port == of.number);
-        let service = self.service(host);
-        let of_service = service.and_then(|service| self.port(service, service.ports.iter().find(fits)?));
+        let at = |service: &Service| self.port(service, service.ports.iter().find(fits)?);
         // A name takes every port, a pattern the port that it is written with.
         let named = || self.other(host).filter(|other| !other.canonical.starts_with('*'));
         let pattern = || self.others().iter().find(|other| host_matches(&other.canonical, authority));
-        of_service.or_else(|| named().or_else(pattern).map(OtherHost::found))
+        let of_pattern = || self.pattern(host).and_then(at).or_else(|| pattern().map(OtherHost::found));
+        let of_service = self.service(host).and_then(|service| at(service));
+        of_service.or_else(|| named().map(OtherHost::found)).or_else(of_pattern)
+    }
+
+    /// The service of the longest pattern that takes a host.
+    fn pattern(&self, host: &str) -> Option<&Service> {
+        let services = self.world().services.values().map(|service| &**service);
+        let takes = |service: &&Service| {
+            let counts = service.export_to.reaches(self.namespace(), &service.key.namespace);
+            service.is_pattern() && counts && host_matches(&service.host, host)
+        };
+        services.filter(takes).max_by_key(|service| service.host.len())
     }
 
     fn port(&self, service: &Service, port: &Port) -> Option<Found> {

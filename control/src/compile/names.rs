@@ -25,7 +25,7 @@ pub(crate) struct HostNames {
 /// The names of a service; none where no single address stands for it: a name is then resolved as it was without us.
 pub(crate) fn of_service(service: &Service) -> Option<HostNames> {
     let addresses = service.ips();
-    if addresses.is_empty() {
+    if addresses.is_empty() || service.is_pattern() {
         return None;
     }
     let short = |host: &&Arc<str>| ***host != *service.host && **host == service.key.name;

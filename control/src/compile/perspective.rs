@@ -41,7 +41,7 @@ impl Perspective {
         let mesh_wide = services::MeshWide { locality: &world.locality, log: world.logs.mesh_wide.as_ref() };
         for (key, service) in &world.services {
             let Some(common) = world.compiled.get(key) else { continue };
-            let documents = services::documents(service, &lens.namespace, &world.rules, &world.checks);
+            let documents = services::documents(service, &lens, &world.rules, &world.checks);
             if !common.has_rules(&documents) {
                 let known = before.and_then(|before| before.compiled.get(key)).unwrap_or(common);
                 compiled.insert(key.clone(), services::compile(service, documents, mesh_wide, Some(known)));

@@ -147,7 +147,7 @@ impl View<'_> {
 
     /// What requests to a port of a host of namespace `home` are hashed by.
     pub(crate) fn hash_key_of(&self, host: &str, home: &str, subset: &str, port: u16) -> Option<HashKey> {
-        let rules = self.rules.of(host, home, &self.client.namespace);
+        let rules = self.rules.of(host, home, self.client);
         let rules: Vec<_> = services::destination_rules(&rules).collect();
         clusters::hash_key(&rules, subset, port)
     }

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::documents::{Document, DocumentSet, ROOT_NAMESPACE, by_host::ByHost, hosts::Hosts};
+use super::lens::Lens;
+use crate::documents::{
+    Document, DocumentSet, DocumentSpec, Labels, ROOT_NAMESPACE, by_host::ByHost, hosts::Hosts,
+};
 
 /// Destination rules by the host that they are for, the oldest first.
 #[derive(Debug, Default)]
@@ -22,16 +25,21 @@ impl Rules {
         Self { by_host: ByHost::new(by_host) }
     }
 
-    /// The rules for a host of namespace `home`, as a client's namespace sees them.
-    pub(crate) fn of(&self, host: &str, home: &str, client: &str) -> Vec<Arc<Document>> {
+    /// The rules for a host of namespace `home`, as a client sees them: those that select it first.
+    pub(crate) fn of(&self, host: &str, home: &str, client: &Lens) -> Vec<Arc<Document>> {
         let of_namespace = |namespace: &str| {
             let counts = |document: &&Arc<Document>| {
-                *document.namespace == *namespace && document.is_visible_in(client)
+                *document.namespace == *namespace
+                    && document.is_visible_in(&client.namespace)
+                    && selector(document)
+                        .is_none_or(|labels| *namespace == *client.namespace && client.has(labels))
             };
             let lists = self.by_host.all_of(host).map(|list| list.iter().filter(counts).cloned());
-            lists.map(Iterator::collect::<Vec<_>>).find(|found| !found.is_empty())
+            let mut found = lists.map(Iterator::collect::<Vec<_>>).find(|found| !found.is_empty())?;
+            found.sort_by_key(|document| selector(document).is_none());
+            Some(found)
         };
-        [client, home, ROOT_NAMESPACE].into_iter().find_map(of_namespace).unwrap_or_default()
+        [&*client.namespace, home, ROOT_NAMESPACE].into_iter().find_map(of_namespace).unwrap_or_default()
     }
 
     /// Namespaces whose clients may see other rules than strangers do.
@@ -40,8 +48,20 @@ impl Rules {
     }
 }
 
+/// The labels that a rule asks of its clients.
+fn selector(document: &Document) -> Option<&Labels> {
+    match &document.spec {
+        DocumentSpec::DestinationRule(rule) => rule.selector.as_ref(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use weft_proto::node::NodeMetadata;
+
     use super::*;
     use crate::documents;
 
@@ -73,9 +93,11 @@ mod tests {
             ("db.shop", "other", "root"),
             ("x.test", "client", "root"),
         ] {
-            let found = rules.of(host, "shop", client);
+            let node = NodeMetadata { namespace: client.to_owned(), ..NodeMetadata::default() };
+            let client = Lens::of(&DocumentSet::default(), &BTreeSet::new(), &node);
+            let found = rules.of(host, "shop", &client);
             let names: Vec<&str> = found.iter().map(|document| &*document.name).collect();
-            assert_eq!(names, [expected], "{host} from {client}");
+            assert_eq!(names, [expected], "{host} from {}", client.namespace);
         }
     }
 }

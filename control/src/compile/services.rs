@@ -14,6 +14,7 @@ use super::{
     clusters::{Inputs, Made},
     encode, entries, grpc,
     ir::{self, version},
+    lens::Lens,
     locality::Vantage,
     reached::Reached,
     rules::Rules,
@@ -295,7 +296,7 @@ pub(crate) fn checks(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Arc<Docum
 /// What shapes the clusters of a service for a client's namespace: its rules, and the policy of its health checks.
 pub(crate) fn documents(
     service: &Service,
-    client: &str,
+    client: &Lens,
     rules: &Rules,
     checks: &ByHost<Arc<Document>>,
 ) -> Vec<Arc<Document>> {

@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    Destination, Document, DocumentSet, EntryEndpoint, EntryResolution, FromNamespace, HttpAction, HttpRoute,
-    Located, MESH_GATEWAY, Mirror, Problem, ServiceEntry, Severity, VirtualService, delegate,
+    Destination, DestinationRule, Document, DocumentSet, DocumentSpec, EntryEndpoint, EntryResolution,
+    FromNamespace, HttpAction, HttpRoute, Located, MESH_GATEWAY, Mirror, Problem, ServiceEntry, Severity,
+    VirtualService, delegate,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
@@ -20,7 +21,7 @@ pub(super) mod gateways;
 pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (document, rule) in documents.destination_rules() {
-        view.check_rule(document, &rule.host, &mut problems);
+        view.check_rule(document, rule, &mut problems);
     }
     view.check_sidecars(documents, &mut problems);
     let mut claimed = BTreeMap::new();
@@ -108,10 +109,18 @@ impl<'a> View<'a> {
         }
     }
 
-    fn check_rule(&self, document: &Document, host: &Located, problems: &mut Vec<Problem>) {
+    fn check_rule(&self, document: &Document, rule: &DestinationRule, problems: &mut Vec<Problem>) {
+        let host = &rule.host;
         let canonical = self.canonical(&host.text, &document.namespace);
+        // One that selects clients goes before one that does not, and others do not concern them.
+        let alike = |other: &Document| match &other.spec {
+            DocumentSpec::DestinationRule(other) => other.selector == rule.selector,
+            _ => false,
+        };
         // Rules of several namespaces do not meet: one namespace decides.
-        let near = |other: &&Arc<Document>| other.namespace == document.namespace && meet(other, document);
+        let near = |other: &&Arc<Document>| {
+            other.namespace == document.namespace && alike(other) && meet(other, document)
+        };
         let first = self.rules.get(&canonical).and_then(|rules| rules.iter().find(near));
         if let Some(first) = first.map(|first| first.key()).filter(|first| *first != document.key()) {
             let message = format!("{first} is for {:?} too; it wins where both say something", host.text);

@@ -22,6 +22,8 @@ pub struct DestinationRule {
     pub subsets: Vec<Subset>,
     /// Where it counts.
     pub export_to: ExportTo,
+    /// Labels of the clients that it is for, which are then of its own namespace; none is every client.
+    pub selector: Option<super::Labels>,
 }
 
 impl DestinationRule {
@@ -57,9 +59,16 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<DestinationRule
     let names: Vec<Located> = subsets.iter().map(|subset| subset.name.clone()).collect();
     values::no_duplicates(&names, "subset", report);
     let export_to = export::read(&mut object, report);
-    object.unsupported(&["workloadSelector"], report);
+    let selector = object.field("workloadSelector", report).and_then(|at| {
+        let mut object = at.object(report)?;
+        let labels = object.required("matchLabels", report).map(|at| at.labels(report));
+        object.finish(report);
+        labels
+    });
     object.finish(report);
-    Some(DestinationRule { host: host?, policy: policy.unwrap_or_default(), subsets, export_to })
+    let policy = policy.unwrap_or_default();
+    let selector = selector.filter(|labels| !labels.is_empty());
+    Some(DestinationRule { host: host?, policy, subsets, export_to, selector })
 }
 
 fn subset(at: &At<'_>, report: &mut Report) -> Option<Subset> {

@@ -15,7 +15,7 @@ use crate::model::{ExportTo, Port, Protocol};
 /// Services that no platform registers: one for each host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceEntry {
-    /// Host names.
+    /// Host names; where clients resolve them, also `*.suffix`.
     pub hosts: Vec<Located>,
     /// Addresses and ranges that clients connect to when they mean the hosts; none gives each host an address.
     pub addresses: Vec<IpNet>,
@@ -91,7 +91,7 @@ impl EntryEndpoint {
 pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
     let mut object = spec.object(report)?;
     let hosts: Vec<Located> = match object.required("hosts", report) {
-        Some(at) => at.list(report).iter().filter_map(|at| entry_host(at, report)).collect(),
+        Some(at) => at.list(report).iter().filter_map(|at| values::host(at, report)).collect(),
         None => Vec::new(),
     };
     values::no_duplicates(&hosts, "host", report);
@@ -153,6 +153,14 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<ServiceEntry> {
     if resolution == EntryResolution::None && !items.is_empty() {
         items[0].fail(report, "endpoints need resolution STATIC or DNS", "set spec.resolution");
     }
+    for host in hosts.iter().filter(|host| host.text.starts_with('*')) {
+        let (message, hint) = match (&*host.text, resolution) {
+            ("*", _) => ("stands for every host", "name a suffix: *.example.com"),
+            (_, EntryResolution::None) => continue,
+            _ => ("nobody can resolve a pattern", "set spec.resolution: NONE, or name each host"),
+        };
+        report.error(host.place, &host.field, message, hint);
+    }
     let export_to = export::read(&mut object, report);
     let certificate_names =
         object.list("subjectAltNames", report).iter().filter_map(|at| at.text(report)).collect();
@@ -182,15 +190,6 @@ fn network(at: &At<'_>, report: &mut Report) -> Option<IpNet> {
             None
         }
     }
-}
-
-fn entry_host(at: &At<'_>, report: &mut Report) -> Option<Located> {
-    let host = values::host(at, report)?;
-    if host.text.starts_with('*') {
-        at.fail(report, "wildcard hosts of a ServiceEntry are not supported", "name each host");
-        return None;
-    }
-    Some(host)
 }
 
 fn port(at: &At<'_>, report: &mut Report) -> Option<EntryPort> {

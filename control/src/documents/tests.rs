@@ -518,6 +518,19 @@ fn workloads_are_checked() {
     );
     let several = "  hosts: [a.test]\n  resolution: DNS_ROUND_ROBIN\n  ports: [{number: 80, name: http}]\n  \
                    endpoints: [{address: b.test}, {address: c.test}]";
+    let pattern = |host: &str, rest: &str| {
+        format!("  hosts: [\"{host}\"]\n{rest}  ports: [{{number: 80, name: http}}]")
+    };
+    for (host, rest, expected) in [
+        (
+            "*.a.test",
+            "  resolution: DNS\n",
+            "f.yaml:5:11: error: spec.hosts[0]: nobody can resolve a pattern (set spec.resolution: NONE, or name each host)",
+        ),
+        ("*", "", "f.yaml:5:11: error: spec.hosts[0]: stands for every host (name a suffix: *.example.com)"),
+    ] {
+        check_place("ServiceEntry", &pattern(host, rest), expected);
+    }
     check_place(
         "ServiceEntry",
         several,
