@@ -25,6 +25,7 @@ use weft_proto::node::NodeMetadata;
 
 mod capture;
 mod clusters;
+mod connections;
 mod edge;
 mod encode;
 mod entries;

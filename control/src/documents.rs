@@ -20,7 +20,8 @@
 //! | service of routes of its own namespace and of the clients' | the clients' routes, for these clients |
 //! | service of GRPCRoutes and HTTPRoutes | the GRPCRoutes |
 //! | host of GRPCRoutes and HTTPRoutes at one listener | the older route; the other is not accepted there |
-//! | name of TLSRoutes, or connections of TCPRoutes, at one listener | the oldest route; one that has nothing left is not accepted there |
+//! | connections to a service of a VirtualService and of routes | the oldest of all decides, as for requests |
+//! | name of TLSRoutes, or connections of TCPRoutes, at one listener or service | the oldest route; one that has nothing left is not accepted there |
 //! | port and host of listeners of one gateway | none of them is served; of several gateways plain HTTP counts as one, else the oldest has the name |
 //! | rules of a VirtualService without hosts | every VirtualService that delegates to it has them (`delegate`) |
 //! | host of HealthCheckPolicies | the oldest |

@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use weft_proto::node::{NodeMetadata, Role};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+use weft_proto::node::{NodeMetadata, Role, Upstream};
 use weft_tests::{
     backend::{Attempts, Backend, Seen, tcp_exchange},
     client::{Answer, Protocol},
@@ -170,4 +174,70 @@ async fn listeners_serve_each_name_with_its_certificate_and_connections_by_their
         .await;
         assert_eq!(client.get(*secure, "web.test", "web.test").await.unwrap().status, 200, "{kind}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_from_within_the_mesh_go_where_the_routes_of_a_service_say() {
+    let ca = Authority::new("ca");
+    let mut mesh = Mesh::start().await;
+    let (usual, other) = (Backend::tcp("usual").await, Backend::tcp("other").await);
+    let web = Backend::http("web", "v1", Attempts::default()).await;
+    let named = Terminator::start(&ca.issue("a.test"), web.address).await;
+    let registered =
+        [("db", usual.address), ("other", other.address), ("named", named.address)].map(|(name, address)| {
+            Registered { name: name.into(), protocol: "tcp", endpoints: vec![("v1".to_owned(), address)] }
+        });
+    mesh.publish("services.yaml", &files_yaml(&registered));
+    for service in &registered {
+        mesh.endpoints(&service.name, 1, SYNC).await;
+    }
+    let mut doors = Vec::new();
+    for kind in ["weft", "envoy"] {
+        let [door] = free_ports();
+        let upstream = Upstream { bind: door.into(), service: "db".into(), port: 9000 };
+        let metadata = NodeMetadata {
+            namespace: "default".into(),
+            workload: "client".into(),
+            upstreams: vec![upstream],
+            ..NodeMetadata::default()
+        };
+        let proxy = match kind {
+            "weft" => mesh.weft_proxy(kind, &metadata).await,
+            _ => mesh.envoy(kind, &metadata).await,
+        };
+        doors.push((kind, door, proxy));
+    }
+    mesh.synced(doors.len(), SYNC).await;
+    for (kind, door, _) in &doors {
+        assert_eq!(greeting(*door).await.unwrap(), "usual", "{kind}");
+    }
+    mesh.apply(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {name: db}\nspec:\n  \
+         parentRefs: [{group: \"\", kind: Service, name: db}]\n  rules: [{backendRefs: [{name: other, port: 9000}]}]\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {name: db}\nspec:\n  \
+         parentRefs: [{group: \"\", kind: Service, name: db}]\n  hostnames: [a.test]\n  \
+         rules: [{backendRefs: [{name: named, port: 9000}]}]\n",
+    )
+    .await
+    .unwrap();
+    let client = Client::new(&ca, None, Protocol::H1);
+    for (kind, door, _) in &doors {
+        until(&format!("the route at {kind}"), SYNC, async || {
+            match client.get(*door, "a.test", "a.test").await {
+                Ok(answer) if service_of(&answer) == "web" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        assert_eq!(greeting(*door).await.unwrap(), "other", "{kind}");
+    }
+}
+
+/// Who greets a client that says enough to be told from TLS, and does not end before it is answered.
+async fn greeting(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"no client hello").await?;
+    let mut greeting = String::new();
+    BufReader::new(stream).read_line(&mut greeting).await?;
+    Ok(greeting.trim_end().to_owned())
 }

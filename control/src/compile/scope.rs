@@ -11,22 +11,18 @@ use weft_proto::node::{
 };
 
 use super::{
-    capture, gateways, grpc,
+    capture, connections, gateways, grpc,
     ir::{
         Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost,
     },
-    l4::{self, Taken},
-    routes::View,
     secrets,
     services::{self, Viewer},
     sight::Sight,
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
-    documents::{
-        Document, HealthCheck, Located, MESH_GATEWAY, ServerClass, VirtualService, WorkloadGroup, claims,
-    },
+    documents::{Document, HealthCheck, ServerClass, WorkloadGroup},
     model::{Health, Locality, OutboundPolicy, Port, Protocol, Service},
     resource::{Asked, Kind, ResourceSet},
 };
@@ -153,7 +149,7 @@ impl Scope<'_> {
     fn upstream(&mut self, upstream: &Upstream) {
         let Some((service, port)) = self.port(&upstream.service, upstream.port) else { return };
         let (key, number, http) = (service.key.clone(), port.number, port.protocol.is_http());
-        let host = service.host.clone();
+        let service = service.clone();
         let name: Arc<str> = cluster_name(number, "", &service.host).into();
         self.clusters.insert(name.clone());
         let serves = if http {
@@ -167,36 +163,23 @@ impl Scope<'_> {
         };
         let name = format!("upstream|{}", upstream.bind).into();
         let mut listener = Listener::plain(name, upstream.bind.clone(), Direction::Outbound, serves);
-        let documents = if http { Vec::new() } else { self.route_connections(&mut listener, &host, number) };
+        let documents =
+            if http { Vec::new() } else { self.route_connections(&mut listener, &service, number) };
         self.listener(listener, documents);
     }
 
-    /// Puts the connections that a virtual service of the mesh routes before those that go to the service itself.
-    fn route_connections(&mut self, listener: &mut Listener, host: &Arc<str>, port: u16) -> Vec<Arc<str>> {
+    /// Puts the connections that documents route before those that go to the service itself.
+    fn route_connections(&mut self, listener: &mut Listener, service: &Service, port: u16) -> Vec<Arc<str>> {
         let (world, client) = (self.sight.world(), self.sight.lens());
-        let is_for = |document: &Document, rule: &VirtualService| {
-            let named = |name: &Located| world.hosts.canonical(&name.text, &document.namespace) == *host;
-            !(rule.tls.is_empty() && rule.tcp.is_empty())
-                && document.is_visible_in(&client.namespace)
-                && claims::belongs(document, rule, MESH_GATEWAY)
-                && rule.hosts.iter().any(named)
-        };
-        let mut rules = world.documents.virtual_services();
-        let Some((document, rule)) = rules.find(|(document, rule)| is_for(document, rule)) else {
+        let Some((chains, documents)) = connections::of_port(world, client, service, port) else {
             return Vec::new();
         };
-        let (hosts, services, rules) = (&world.hosts, &world.services, &world.rules);
-        let grants = &world.verdict.attachments.grants;
-        let view = View { hosts, services, rules, grants, client, gateway: MESH_GATEWAY, port };
-        let mut taken = Taken::default();
-        let mut chains = l4::tls_chains(&view, document, rule, |name| Some(name.clone()), &mut taken);
-        chains.extend(l4::tcp_chains(&view, document, rule, &[], &mut taken));
         if !chains.is_empty() {
             listener.default = listener.chains.pop().map(Box::new);
             listener.chains = chains;
             self.clusters.extend(listener.tcp_clusters().cloned());
         }
-        document.keys().collect()
+        documents
     }
 
     fn inbound(&mut self, inbound: &Inbound) {
@@ -317,17 +300,9 @@ impl Scope<'_> {
         self.own_clusters(&capture::outbound_clusters());
     }
 
-    /// Listeners at the addresses of services whose connections virtual services route: they are the client's own.
+    /// Listeners at the addresses of services whose connections documents route: they are the client's own.
     fn route_captured(&mut self) {
-        let world = self.sight.world();
-        let routed = world
-            .documents
-            .virtual_services()
-            .filter(|(_, rule)| !(rule.tls.is_empty() && rule.tcp.is_empty()));
-        let named = routed.flat_map(|(document, rule)| {
-            rule.hosts.iter().filter_map(|host| world.hosts.find(&host.text, &document.namespace))
-        });
-        for key in named.collect::<BTreeSet<_>>() {
+        for key in connections::routed(self.sight.world()) {
             let Some(compiled) = self.sight.compiled(key).cloned() else { continue };
             let (service, own) = (compiled.service(), &compiled.reached.listeners);
             for mut listener in capture::of_service(service, compiled.tcp_idle_timeout) {
@@ -335,7 +310,7 @@ impl Scope<'_> {
                 let found = self.set.find(Kind::Listener, &listener.name);
                 let shared = found.is_some_and(|found| own.iter().any(|own| Arc::ptr_eq(own, found)));
                 let (true, Some(port)) = (shared, listener.bind.port()) else { continue };
-                let documents = self.route_connections(&mut listener, &service.host, port);
+                let documents = self.route_connections(&mut listener, service, port);
                 if !documents.is_empty() {
                     self.listener(listener, documents);
                 }

@@ -60,7 +60,7 @@ pub struct ListenerRoute {
     pub hosts: Vec<Arc<str>>,
 }
 
-/// A route for requests to a service from within the mesh.
+/// A route for requests or connections to a service from within the mesh.
 #[derive(Clone, Debug)]
 pub struct ServiceRoute {
     /// The route.
@@ -87,16 +87,31 @@ impl Attachments {
     /// The routes for requests to a port of a service, the oldest first. Those of the clients' namespace (consumer routes)
     /// take the place of those of the service's (producer routes); of several kinds the most specific counts alone.
     pub fn of_port(&self, service: &ServiceKey, port: u16, namespace: &str) -> Vec<&ServiceRoute> {
+        let found = self.seen_from(service, port, namespace, RouteKind::is_http);
+        let kind = found.iter().map(|route| route.kind).min();
+        found.into_iter().filter(|route| Some(route.kind) == kind).collect()
+    }
+
+    /// The routes for connections to a port of a service, the oldest first; of whose namespace is as for requests.
+    pub fn connections(&self, service: &ServiceKey, port: u16, namespace: &str) -> Vec<&ServiceRoute> {
+        self.seen_from(service, port, namespace, |kind| !kind.is_http())
+    }
+
+    fn seen_from(
+        &self,
+        service: &ServiceKey,
+        port: u16,
+        namespace: &str,
+        counts: impl Fn(RouteKind) -> bool,
+    ) -> Vec<&ServiceRoute> {
         let all = self.services.get(service).map(Vec::as_slice).unwrap_or_default();
         let of = |from: &str| -> Vec<&ServiceRoute> {
             let fits = |route: &&ServiceRoute| {
-                route.kind.is_http()
+                counts(route.kind)
                     && *route.document.namespace == *from
                     && route.port.is_none_or(|only| only == port)
             };
-            let found: Vec<_> = all.iter().filter(fits).collect();
-            let kind = found.iter().map(|route| route.kind).min();
-            found.into_iter().filter(|route| Some(route.kind) == kind).collect()
+            all.iter().filter(fits).collect()
         };
         let consumers = if service.namespace[..] == *namespace { Vec::new() } else { of(namespace) };
         if consumers.is_empty() { of(&service.namespace) } else { consumers }

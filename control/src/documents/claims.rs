@@ -37,6 +37,11 @@ pub fn belongs(document: &Document, service: &VirtualService, gateway: &str) -> 
     service.gateways.iter().any(|named| gateway_name(&named.text, &document.namespace) == gateway)
 }
 
+/// Whether a virtual service routes connections from within the mesh.
+pub fn routes_connections(document: &Document, service: &VirtualService) -> bool {
+    !(service.tls.is_empty() && service.tcp.is_empty()) && belongs(document, service, MESH_GATEWAY)
+}
+
 /// Which virtual service of the mesh applies to a host; of two, the older one. `canonical` gives every name of a host one
 /// spelling; `counts` says which documents count for a host.
 pub fn mesh_rules<'a>(
@@ -166,6 +171,35 @@ pub(super) fn contests<'a>(
         }
     }
     (found, winners)
+}
+
+/// Every contest for the connections to a service that has routes of its connections.
+pub(super) fn connection_contests<'a>(
+    documents: &'a DocumentSet,
+    services: &'a BTreeMap<ServiceKey, Arc<Service>>,
+    canonical: impl Fn(&str, &str) -> Arc<str>,
+    attachments: &'a Attachments,
+) -> Vec<Contest<'a>> {
+    let mut found = Vec::new();
+    for (key, routes) in attachments.services() {
+        let Some(service) = services.get(key) else { continue };
+        let Some(first) = routes.iter().find(|route| !route.kind.is_http()) else { continue };
+        let rules =
+            documents.virtual_services().filter(|(document, rule)| routes_connections(document, rule));
+        let named = rules.flat_map(|(document, rule)| rule.hosts.iter().map(move |host| (document, host)));
+        let mut named =
+            named.filter(|(document, host)| canonical(&host.text, &document.namespace) == service.host);
+        let Some((document, host)) = named.next() else { continue };
+        let (rule, what) = (Side::Rule(document, host), || format!("connections to service {key}"));
+        if first.document.is_older_than(document) {
+            found.push(Contest { what: what(), winner: Side::of_route(first), loser: rule });
+            continue;
+        }
+        for route in routes.iter().filter(|route| !route.kind.is_http()) {
+            found.push(Contest { what: what(), winner: rule.clone(), loser: Side::of_route(route) });
+        }
+    }
+    found
 }
 
 /// Every contest for a host of a port between virtual services and routes, on proxies that serve the gateways of both.

@@ -54,6 +54,12 @@ pub fn judge(documents: &DocumentSet, mesh: &Mesh) -> Verdict {
     let (mut contests, winners) = claims::contests(&mesh.services, &rules, &attachments);
     let idle = idle(documents, &view, &contests);
     contests.extend(claims::edge_contests(documents, &attachments));
+    contests.extend(claims::connection_contests(
+        documents,
+        &mesh.services,
+        |host, namespace| view.canonical(host, namespace),
+        &attachments,
+    ));
     check::gateways::check(documents, &attachments, &mut problems);
     check::gateways::check_listeners(documents, &attachments, &mut problems);
     tell(&contests, &winners, &mut problems, &mut statuses);

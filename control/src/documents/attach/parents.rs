@@ -89,9 +89,6 @@ impl Builder<'_> {
         let parent = &route.parents[index];
         let key = ServiceKey { namespace: namespace.clone(), name: parent.name.text.clone() };
         let no = |message| Err(Refusal::NoSuchParent(message));
-        if !route.kind.is_http() {
-            return no(format!("a {} cannot have a Service as parent", route.kind.name()));
-        }
         let Some(service) = self.services.get(&key) else {
             return no(format!("no service {key} is known"));
         };
@@ -101,13 +98,48 @@ impl Builder<'_> {
             let port = parent.port.unwrap_or_default();
             return no(format!("service {key} has no port {port}"));
         }
-        if !ports.any(|port| port.protocol.is_http()) {
-            return no(format!("service {key} has no port there for requests, which is what it routes"));
+        if !ports.any(|port| port.protocol.is_http() == route.kind.is_http()) {
+            let what = if route.kind.is_http() { "requests" } else { "connections" };
+            return no(format!("service {key} has no port there for {what}, which is what it routes"));
+        }
+        let known = self.found.services.get(&key).map(Vec::as_slice).unwrap_or_default();
+        if let Some(first) = has_connections(known, document, route, parent.port) {
+            let key = first.document.key();
+            return Err(Refusal::Taken(format!("{key} is older, and has the connections to the service")));
         }
         let attached =
             ServiceRoute { document: document.clone(), kind: route.kind, port: parent.port, parent: index };
         self.found.services.entry(key).or_default().push(attached);
         Ok(())
+    }
+}
+
+/// An older route of the same namespace that leaves a route of connections none.
+fn has_connections<'a>(
+    known: &'a [ServiceRoute],
+    document: &Document,
+    route: &Route,
+    port: Option<u16>,
+) -> Option<&'a ServiceRoute> {
+    let older = || {
+        known.iter().filter(|other| {
+            other.kind == route.kind
+                && !std::ptr::eq(&*other.document, document)
+                && other.document.namespace == document.namespace
+                && (other.port.is_none() || other.port == port)
+        })
+    };
+    let names = |other: &ServiceRoute, name: &Located| {
+        let hosts = other.document.route().map(|route| route.hostnames.as_slice()).unwrap_or_default();
+        hosts.iter().any(|host| host.text == name.text)
+    };
+    match route.kind {
+        RouteKind::Tcp => older().next(),
+        RouteKind::Tls => {
+            let has = |name: &Located| older().any(|other| names(other, name));
+            route.hostnames.iter().all(has).then(|| older().next()).flatten()
+        }
+        RouteKind::Grpc | RouteKind::Http => None,
     }
 }
 

@@ -53,8 +53,11 @@ pub(super) fn parents(object: &mut Object<'_>, report: &mut Report) -> Vec<Paren
 
 fn parent(at: &At<'_>, report: &mut Report) -> Option<ParentRef> {
     let mut object = at.object(report)?;
-    let group = object.field("group", report).and_then(|at| at.text(report)).unwrap_or(GROUP.into());
+    let group = object.field("group", report).and_then(|at| at.text(report));
     let kind = object.field("kind", report).and_then(|at| at.text(report)).unwrap_or("Gateway".into());
+    // Samples name Services without a group; the group that is meant without a word has none.
+    let usual = if &*kind == "Service" { "" } else { GROUP };
+    let group = group.unwrap_or_else(|| usual.into());
     let namespace = namespace(&mut object, report);
     let name = name(&mut object, report);
     let section = object.field("sectionName", report).and_then(|at| label(&at, report));
