@@ -226,6 +226,24 @@ async fn clients_and_servers_that_know_nothing_are_in_the_mesh() {
     world.says(client, &refused, "outside").await;
 }
 
+/// Hosts that their clients resolve, and connections to a captured address that go elsewhere.
+const ROUTED: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside}
+spec:
+  hosts: ['*.example.com']
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]
+  resolution: NONE
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: orders}
+spec:
+  hosts: [orders]
+  tcp:
+  - route: [{destination: {host: users}}]
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_captures_the_same() {
     let world = World::start(Kind::Envoy, &json!({})).await;
@@ -248,6 +266,10 @@ async fn envoy_captures_the_same() {
     world.says(client, &get("http://10.77.0.3:7000/"), "undeclared").await;
     world.says(client, &get(&format!("http://{WORLD}:9090/")), "outside").await;
     world.says(client, &get(&format!("-H 'host: outside.example.com' http://{WORLD}/")), "outside").await;
+    world.mesh.apply(ROUTED).await.unwrap();
+    world.mesh.synced(3, SYNC).await;
+    world.says(client, &greeting(&ips["orders"], 5432), "users").await;
+    world.says(client, &get(&format!("-H 'host: outside.example.com' http://{WORLD}/")), "outside").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -261,6 +283,11 @@ async fn only_what_is_registered_is_reached_where_the_mesh_says_so() {
     assert!(!bytes.status.success(), "{bytes:?}");
     // What is excluded is not the mesh's to refuse.
     world.says(client, &get(&format!("http://{WORLD}:7070/")), "excluded").await;
+    // What becomes known is reached, and nothing else.
+    world.mesh.apply(ROUTED).await.unwrap();
+    world.says(client, &get("http://outside.example.com/"), "outside").await;
+    world.says(client, &status.replace("example.com", "example.org"), "502").await;
+    world.says(client, &greeting("orders", 5432), "users").await;
 }
 
 const RESILIENT: &str = "apiVersion: networking.istio.io/v1

@@ -166,6 +166,43 @@ spec: {hosts: [s7], http: [{directResponse: {status: 200}}]}
     assert_eq!(third.recompiled(), Recompiled::default());
 }
 
+const DELEGATES: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root, namespace: default}
+spec: {hosts: [s7], http: [{delegate: {name: leaf}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf, namespace: default}
+spec: {http: [{directResponse: {status: 418}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: some, namespace: default}
+spec: {hosts: [s8], http: [{match: [{sourceLabels: {app: web}}], directResponse: {status: 418}}]}
+";
+
+#[test]
+fn a_delegate_compiles_the_host_of_its_root_and_clients_that_no_rule_asks_for_share_their_table() {
+    let mut large = Large::new();
+    let first = large.update(&documents(DELEGATES));
+    let node = |app: &str| NodeMetadata { labels: [("app".into(), app.into())].into(), ..sidecar() };
+    let table = |world: &World, app| {
+        let set = world.resources(&node(app));
+        set.find(Kind::Routes, OUTBOUND_HTTP).unwrap().clone()
+    };
+    assert!(Arc::ptr_eq(&table(&first, "a"), &table(&first, "b")));
+    assert!(!Arc::ptr_eq(&table(&first, "a"), &table(&first, "web")));
+    let mut now = DocumentSet::clone(&documents(DELEGATES));
+    now.insert(first.document("VirtualService/default/some").unwrap().clone());
+    now.insert(
+        documents(&DELEGATES.replace("418", "425")).get("VirtualService/default/leaf").unwrap().clone(),
+    );
+    let second = large.update(&Arc::new(now));
+    assert_eq!(second.recompiled(), Recompiled { services: 0, tables: 1, scopes: 0 });
+    assert!(!Arc::ptr_eq(&table(&first, "a"), &table(&second, "a")));
+}
+
 /// A service with an endpoint in each of some places.
 fn spread(name: &str, places: &[&str]) -> Arc<Service> {
     let mut service = Service::clone(&service(name, &[(80, Protocol::Http)], &vec!["v1"; places.len()]));
