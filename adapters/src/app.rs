@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::consul::Consul;
 use crate::files::Files;
+use crate::kubernetes::Kubernetes;
 use crate::marathon::Marathon;
+use crate::mesos::Mesos;
 use crate::nomad::Nomad;
 use crate::settings::{AdapterSettings, Platform};
 use crate::source::{Source, SourceError};
@@ -36,6 +38,16 @@ pub async fn run(settings: AdapterSettings, stop: CancellationToken) -> Result<(
         Platform::Marathon(marathon) => {
             let client = Client::new(Marathon::description(&marathon), settings.control_planes);
             let source = Marathon::new(*marathon, client.metrics())?;
+            drive(source, client, stop).await
+        }
+        Platform::Mesos(mesos) => {
+            let client = Client::new(Mesos::description(&mesos), settings.control_planes);
+            let source = Mesos::new(*mesos, client.metrics())?;
+            drive(source, client, stop).await
+        }
+        Platform::Kubernetes(kubernetes) => {
+            let client = Client::new(Kubernetes::description(&kubernetes), settings.control_planes);
+            let source = Kubernetes::new(*kubernetes, client.metrics())?;
             drive(source, client, stop).await
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::report::{Report, Trouble};
 use crate::settings::{AdapterSettings, Platform};
-use crate::{consul, files, marathon, nomad};
+use crate::{consul, files, kubernetes, marathon, mesos, nomad};
 
 /// Asks the platform for everything once, and every control plane for a connection.
 pub async fn check(settings: &AdapterSettings) -> Report {
@@ -12,6 +12,8 @@ pub async fn check(settings: &AdapterSettings) -> Report {
         Platform::Consul(settings) => consul::check(settings, &mut report).await,
         Platform::Nomad(settings) => nomad::check(settings, &mut report).await,
         Platform::Marathon(settings) => marathon::check(settings, &mut report).await,
+        Platform::Mesos(settings) => mesos::check(settings, &mut report).await,
+        Platform::Kubernetes(settings) => kubernetes::check(settings, &mut report).await,
     }
     for control_plane in &settings.control_planes {
         let at = control_plane.uri();

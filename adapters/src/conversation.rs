@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Item;
+use crate::catalog::{Item, Key};
 use crate::client::Sink;
 use crate::description::Condition;
 use crate::gather::{Changes, Claim, Gathered};
@@ -52,8 +52,6 @@ pub(crate) struct Teller {
     sink: Sink,
     metrics: Metrics,
     gathered: Gathered,
-    /// Documents and other things that belong to no service.
-    loose: Vec<Item>,
     trust: Trust,
     backoff: Backoff,
     listed: bool,
@@ -70,7 +68,6 @@ pub(crate) async fn keep(
         sink,
         metrics,
         gathered: Gathered::default(),
-        loose: Vec::new(),
         trust: Trust::default(),
         backoff: Backoff::usual(),
         listed: false,
@@ -96,7 +93,8 @@ pub(crate) async fn keep(
 }
 
 impl Teller {
-    /// The whole of what the platform says, part by part, at an index if it has such. `doubt` is the platform's own.
+    /// The whole of what the platform says, part by part, with documents, at an index if it has such. `doubt` is the
+    /// platform's own.
     pub(crate) fn listing(
         &mut self,
         parts: Vec<(String, Vec<Claim>)>,
@@ -116,8 +114,8 @@ impl Teller {
             Verdict::Tell(reason) if reason.is_empty() => doubt.to_owned(),
             Verdict::Tell(reason) => reason,
         };
-        (self.gathered, self.loose, self.listed) = (gathered, loose, true);
-        let items = self.gathered.items().into_iter().chain(self.loose.iter().cloned()).collect();
+        (self.gathered, self.listed) = (gathered, true);
+        let items = self.gathered.items().into_iter().chain(loose).collect();
         self.sink.listing(items, &verdict);
         self.live(index);
         Ok(())
@@ -129,6 +127,16 @@ impl Teller {
         self.complain(&problems);
         upserts.into_iter().for_each(|item| self.sink.upsert(item));
         removes.iter().for_each(|key| self.sink.remove(key));
+    }
+
+    /// A document that is new or other than before.
+    pub(crate) fn loose(&self, item: Item) {
+        self.sink.upsert(item);
+    }
+
+    /// A document that is gone.
+    pub(crate) fn loosen(&self, key: &Key) {
+        self.sink.remove(key);
     }
 
     /// The platform has answered well, and may have said how far it is.

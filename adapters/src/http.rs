@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::settings::{Access, Token};
@@ -18,6 +18,8 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longest time that an answer may take beyond what it was asked to wait.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Most redirects that are followed to a leader.
+const REDIRECTS_MAX: usize = 3;
 /// Most of an error's text that is told to people, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -26,6 +28,8 @@ const REASON_CHARS_MAX: usize = 200;
 pub enum Credential {
     /// In a header of its own.
     Header(&'static str),
+    /// `Authorization: Bearer`.
+    Bearer,
     /// `user:password` as `Authorization: Basic`, anything else as DC/OS has it: `Authorization: token=`.
     BasicOrDcos,
 }
@@ -168,7 +172,7 @@ impl Http {
     }
 
     /// A question with the token; the caller adds what else it has.
-    pub async fn request(&self, method: reqwest::Method, url: Url) -> Result<RequestBuilder, ReadError> {
+    pub async fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, ReadError> {
         let told = self.knows(&url);
         let request = self.client.request(method, url);
         let token = if told { self.token().await? } else { None };
@@ -176,6 +180,9 @@ impl Http {
             (None, _) => request,
             (Some(token), Credential::Header(name)) => {
                 request.header(HeaderName::from_static(name), secret(&token)?)
+            }
+            (Some(token), Credential::Bearer) => {
+                request.header(AUTHORIZATION, secret(&format!("Bearer {token}"))?)
             }
             (Some(token), Credential::BasicOrDcos) => match token.split_once(':') {
                 Some((user, password)) => request.basic_auth(user, Some(password)),
@@ -186,13 +193,47 @@ impl Http {
 
     /// Asks for JSON, whole.
     pub async fn get<T: DeserializeOwned>(&self, url: Url, limit: Duration) -> Result<Answer<T>, ReadError> {
-        let request = self.request(reqwest::Method::GET, url).await?;
+        let request = self.request(Method::GET, url).await?;
         let mut response = good(request.timeout(limit).send().await?).await?;
         said_to_be(&response, "json")?;
         let headers = std::mem::take(response.headers_mut());
         let body = read_body(response, ANSWER_BYTES_MAX).await?;
         let body = serde_json::from_slice(&body).map_err(|error| ReadError::Body(error.to_string()))?;
         Ok(Answer { body, headers })
+    }
+
+    /// Opens a stream at whoever leads: others redirect there. `dress` adds to each question what it needs.
+    pub async fn follow(
+        &self,
+        method: Method,
+        mut url: Url,
+        dress: impl Fn(RequestBuilder) -> RequestBuilder,
+        content: &str,
+    ) -> Result<Response, ReadError> {
+        for _ in 0..=REDIRECTS_MAX {
+            let answer = head(dress(self.request(method.clone(), url.clone()).await?)).await?;
+            if !matches!(answer.status(), StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT) {
+                return stream(answer, content).await;
+            }
+            url = self.leader(&url, &answer)?;
+        }
+        Err(ReadError::Body("one redirect after the other; is there a leader?".to_owned()))
+    }
+
+    /// Where a redirect leads: never out of TLS, and never with the token to whom the settings do not name.
+    fn leader(&self, from: &Url, answer: &Response) -> Result<Url, ReadError> {
+        let to = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let to = from.join(to).map_err(|error| ReadError::Body(format!("a redirect to '{to}': {error}")))?;
+        if to.scheme() != from.scheme() {
+            return Err(ReadError::Body(format!("a redirect from {} to {}", from.scheme(), to.scheme())));
+        }
+        if !self.is_anonymous() && !self.knows(&to) {
+            return Err(ReadError::Body(format!(
+                "the leader is {}, which the settings do not name and the token must not reach; add it to address",
+                to.origin().ascii_serialization()
+            )));
+        }
+        Ok(to)
     }
 
     /// The token, from its file every time: a new one works from the next question on.

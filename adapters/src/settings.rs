@@ -9,13 +9,17 @@ use tonic::transport::{Endpoint, Uri};
 pub use self::access::{Access, Token};
 pub use self::consul::{ConsulSettings, RawConsulSettings};
 pub use self::files::{FilesSettings, RawFilesSettings};
+pub use self::kubernetes::{KubernetesSettings, RawKubernetesSettings};
 pub use self::marathon::{MarathonSettings, RawMarathonSettings};
+pub use self::mesos::{MesosSettings, RawMesosSettings};
 pub use self::nomad::{NomadSettings, RawNomadSettings};
 
 mod access;
 mod consul;
 mod files;
+mod kubernetes;
 mod marathon;
+mod mesos;
 mod nomad;
 
 /// Trust domain of identities when nothing else is said.
@@ -46,6 +50,10 @@ pub enum RawPlatform {
     Nomad(Box<RawNomadSettings>),
     /// Marathon.
     Marathon(Box<RawMarathonSettings>),
+    /// Mesos.
+    Mesos(Box<RawMesosSettings>),
+    /// Kubernetes.
+    Kubernetes(Box<RawKubernetesSettings>),
 }
 
 impl Default for RawPlatform {
@@ -88,6 +96,10 @@ pub enum Platform {
     Nomad(Box<NomadSettings>),
     /// Marathon.
     Marathon(Box<MarathonSettings>),
+    /// Mesos.
+    Mesos(Box<MesosSettings>),
+    /// Kubernetes.
+    Kubernetes(Box<KubernetesSettings>),
 }
 
 impl RawAdapterSettings {
@@ -103,6 +115,8 @@ impl RawAdapterSettings {
             RawPlatform::Consul(raw) => Platform::Consul(Box::new(raw.check()?)),
             RawPlatform::Nomad(raw) => Platform::Nomad(Box::new(raw.check()?)),
             RawPlatform::Marathon(raw) => Platform::Marathon(Box::new(raw.check()?)),
+            RawPlatform::Mesos(raw) => Platform::Mesos(Box::new(raw.check()?)),
+            RawPlatform::Kubernetes(raw) => Platform::Kubernetes(Box::new(raw.check()?)),
         };
         Ok(AdapterSettings { control_planes, platform })
     }

@@ -3,6 +3,8 @@
 
 pub mod console;
 pub mod fault;
+pub mod kubernetes;
 pub mod marathon;
+pub mod mesos;
 pub mod nomad;
 pub mod server;

@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::header::ACCEPT;
+use reqwest::{Method, Response};
 use serde::Deserialize;
 
 use super::sse::{Event, Parser};
 use super::wire::{App, Apps, OneApp, Pod};
-use crate::http::{self, ANSWER_MAX, Credential, Http, ReadError, next_piece};
+use crate::http::{ANSWER_MAX, Credential, Http, ReadError, next_piece};
 use crate::lines::Lines;
 use crate::settings::MarathonSettings;
 use crate::source::SourceError;
 
 /// What comes with an app.
 const EMBED: [&str; 4] = ["tasks", "deployments", "readiness", "counts"];
-/// Most redirects that are followed to the leader.
-const REDIRECTS_MAX: usize = 3;
 /// The stream may be silent for long; that the leader lives is seen by the lists.
 const SILENCE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -97,42 +95,14 @@ impl Api {
         for kind in EVENTS {
             url.query_pairs_mut().append_pair("event_type", kind);
         }
-        let mut redirects = 0;
-        let response = loop {
-            let request = self.http.request(Method::GET, url.clone()).await?;
-            let request = request.header(ACCEPT, "text/event-stream");
-            let answer = http::head(request).await?;
-            if !matches!(answer.status(), StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT) {
-                break http::stream(answer, "text/event-stream").await?;
-            }
-            redirects += 1;
-            if redirects > REDIRECTS_MAX {
-                return Err(ReadError::Body("one redirect after the other; has it a leader?".to_owned()));
-            }
-            url = self.leader(&url, &answer)?;
-        };
+        let dress = |request: reqwest::RequestBuilder| request.header(ACCEPT, "text/event-stream");
+        let response = self.http.follow(Method::GET, url, dress, "text/event-stream").await?;
         let mut events =
             Events { response, lines: Lines::default(), parser: Parser::default(), silence_max: ANSWER_MAX };
         // A standby that takes the stream by mistake ends it at once.
         events.next().await?;
         events.silence_max = SILENCE_MAX;
         Ok(events)
-    }
-
-    /// Where a redirect leads: never out of TLS, and never with the token to whom the settings do not name.
-    fn leader(&self, from: &Url, answer: &Response) -> Result<Url, ReadError> {
-        let to = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let to = from.join(to).map_err(|error| ReadError::Body(format!("a redirect to '{to}': {error}")))?;
-        if to.scheme() != from.scheme() {
-            return Err(ReadError::Body(format!("a redirect from {} to {}", from.scheme(), to.scheme())));
-        }
-        if !self.http.is_anonymous() && !self.http.knows(&to) {
-            return Err(ReadError::Body(format!(
-                "the leader is {}, which the settings do not name and the token must not reach; add it to address",
-                to.origin().ascii_serialization()
-            )));
-        }
-        Ok(to)
     }
 }
 

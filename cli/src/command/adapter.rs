@@ -3,7 +3,9 @@
 mod check;
 mod consul;
 mod files;
+mod kubernetes;
 mod marathon;
+mod mesos;
 mod nomad;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +17,10 @@ use weft_adapters::{
     source::SourceError,
 };
 
-use self::{consul::ConsulArgs, files::FilesArgs, marathon::MarathonArgs, nomad::NomadArgs};
+use self::{
+    consul::ConsulArgs, files::FilesArgs, kubernetes::KubernetesArgs, marathon::MarathonArgs,
+    mesos::MesosArgs, nomad::NomadArgs,
+};
 use crate::{
     command::{self, SETTINGS_HINT},
     failure::{Exit, Failure},
@@ -65,6 +70,10 @@ enum PlatformArgs {
     Nomad(NomadArgs),
     /// Marathon: apps and pods
     Marathon(MarathonArgs),
+    /// Mesos: the tasks of every framework
+    Mesos(MesosArgs),
+    /// A Kubernetes cluster: services, endpoint slices, pods, nodes, documents
+    Kubernetes(KubernetesArgs),
 }
 
 /// Runs the adapter until SIGTERM or Ctrl-C.
@@ -99,6 +108,8 @@ impl AdapterArgs {
             PlatformArgs::Consul(args) => &args.common,
             PlatformArgs::Nomad(args) => &args.common,
             PlatformArgs::Marathon(args) => &args.common,
+            PlatformArgs::Mesos(args) => &args.common,
+            PlatformArgs::Kubernetes(args) => &args.common,
         }
     }
 
@@ -108,6 +119,8 @@ impl AdapterArgs {
             PlatformArgs::Consul(args) => args.over_file()?,
             PlatformArgs::Nomad(args) => args.over_file()?,
             PlatformArgs::Marathon(args) => args.over_file()?,
+            PlatformArgs::Mesos(args) => args.over_file()?,
+            PlatformArgs::Kubernetes(args) => args.over_file()?,
         };
         raw.check().map_err(|error| {
             Failure::usage("cannot use the settings of the adapter", error.to_string(), SETTINGS_HINT)
