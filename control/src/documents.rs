@@ -82,7 +82,7 @@ pub use reader::Located;
 pub use secret::{Secret, Sensitive};
 pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
 pub use set::DocumentSet;
-pub use sidecar::{Egress, EgressHost, FromNamespace, Sidecar};
+pub use sidecar::{Egress, EgressHost, FromNamespace, Ingress, Sidecar};
 pub use tls::{ClientMode, ClientTls, Credentials, NameForm, ServerMode, ServerTls, TlsVersion};
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;

@@ -211,6 +211,8 @@ async fn clients_and_servers_that_know_nothing_are_in_the_mesh() {
     world.says(client, &get("http://10.77.0.3:7000/"), "undeclared").await;
     world.says(client, &get("http://outside.example.com:9090/"), "outside").await;
     world.says(client, &get("http://outside.example.com/"), "outside").await;
+    world.mesh.apply(INGRESS).await.unwrap();
+    world.says(client, &get("http://10.77.0.3:7001/"), "far").await;
     // What is excluded does not need the proxy; all else does.
     world.proxies[0].kill();
     let client = &world.client;
@@ -225,6 +227,15 @@ async fn clients_and_servers_that_know_nothing_are_in_the_mesh() {
     }
     world.says(client, &refused, "outside").await;
 }
+
+/// A port of the workloads that only their Sidecar names.
+const INGRESS: &str = "apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec:
+  ingress:
+  - {port: {number: 7001, name: http, protocol: HTTP}, defaultEndpoint: '127.0.0.1:8080'}
+";
 
 /// Hosts that their clients resolve, and connections to a captured address that go elsewhere.
 const ROUTED: &str = "apiVersion: networking.istio.io/v1
@@ -267,7 +278,9 @@ async fn envoy_captures_the_same() {
     world.says(client, &get(&format!("http://{WORLD}:9090/")), "outside").await;
     world.says(client, &get(&format!("-H 'host: outside.example.com' http://{WORLD}/")), "outside").await;
     world.mesh.apply(ROUTED).await.unwrap();
+    world.mesh.apply(INGRESS).await.unwrap();
     world.mesh.synced(3, SYNC).await;
+    world.says(client, &get("http://10.77.0.3:7001/"), "far").await;
     world.says(client, &greeting(&ips["orders"], 5432), "users").await;
     world.says(client, &get(&format!("-H 'host: outside.example.com' http://{WORLD}/")), "outside").await;
 }

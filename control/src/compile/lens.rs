@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use weft_proto::node::{NodeMetadata, Role};
 
 use crate::{
-    documents::{Document, DocumentSet, DocumentSpec, Labels, Sidecar, Source},
+    documents::{Document, DocumentSet, DocumentSpec, Ingress, Labels, Sidecar, Source},
     model::{OutboundPolicy, Service},
 };
 
@@ -89,6 +89,13 @@ impl Lens {
     pub(crate) fn imports(&self, service: &Service, port: u16) -> bool {
         let named = |host: &Arc<str>| self.imports_host(&service.key.namespace, host, Some(port));
         named(&service.host) || service.hosts.iter().any(named)
+    }
+
+    /// The ports at which a Sidecar lets others reach the workload, and its key where there are any.
+    pub(crate) fn ingress(&self) -> (&[Ingress], Option<Arc<str>>) {
+        let entries = self.sidecar().map_or(&[][..], |sidecar| &sidecar.ingress);
+        let document = self.sidecar.as_ref().filter(|_| !entries.is_empty());
+        (entries, document.map(|document| document.key()))
     }
 
     /// What becomes of traffic that no service claims, where the mesh has a policy for it.

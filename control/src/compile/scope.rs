@@ -39,7 +39,11 @@ pub(crate) fn resources(sight: Sight<'_>, node: &NodeMetadata, asked: &Asked) ->
         captured: Vec::new(),
     };
     node.upstreams.iter().for_each(|upstream| scope.upstream(upstream));
-    node.inbound.iter().for_each(|inbound| scope.inbound(inbound));
+    scope.ingress();
+    for inbound in &node.inbound {
+        let reached = inbound.bind.as_ref().unwrap_or(&inbound.app).port();
+        scope.inbound(inbound, reached, &[]);
+    }
     if node.role == Role::Gateway {
         scope.gateways();
     }
@@ -182,7 +186,32 @@ impl Scope<'_> {
         documents
     }
 
-    fn inbound(&mut self, inbound: &Inbound) {
+    /// The ports that the workload's Sidecar names, which go before those that the proxy's settings do.
+    fn ingress(&mut self) {
+        let lens = self.sight.lens().clone();
+        let (entries, document) = lens.ingress();
+        let documents: Vec<Arc<str>> = document.into_iter().collect();
+        for entry in entries {
+            let protocol = match entry.protocol {
+                Protocol::Http => "http",
+                Protocol::Http2 => "http2",
+                Protocol::Grpc => "grpc",
+                Protocol::Tcp | Protocol::Tls => "tcp",
+            };
+            let inbound = Inbound {
+                bind: entry.bind.map(|ip| SocketAddr::new(ip, entry.port).into()),
+                service: String::new(),
+                port: entry.port,
+                app: entry.app.clone(),
+                protocol: protocol.to_owned(),
+                workload: String::new(),
+            };
+            self.inbound(&inbound, entry.bind.is_none().then_some(entry.port), &documents);
+        }
+    }
+
+    /// A port at which others reach a workload. `captured` is the one that they call where that is captured.
+    fn inbound(&mut self, inbound: &Inbound, captured: Option<u16>, documents: &[Arc<str>]) {
         let known = self.port(&inbound.service, inbound.port);
         let (host, number) = match known {
             Some((service, port)) => (service.host.clone(), port.number),
@@ -233,16 +262,18 @@ impl Scope<'_> {
             health_percent_min: check.map(|_| 0),
             ..Cluster::own(name.clone(), Discovery::Static(endpoints), http)
         };
-        self.set.insert(Kind::Cluster, services::cluster_resource(&cluster, Arc::new([])));
+        self.set.insert(Kind::Cluster, services::cluster_resource(&cluster, documents.into()));
         let serves = match http {
             None => Serves::Tcp(Tcp::to(name, None)),
             Some(_) => Serves::Inline(inbound_table(name)),
         };
-        let reached = inbound.bind.as_ref().unwrap_or(&inbound.app);
-        self.captured.extend(reached.port().map(|port| (port, serves.clone())));
+        self.captured.extend(captured.map(|port| (port, serves.clone())));
         let Some(bind) = inbound.bind.clone() else { return };
-        let name = format!("inbound|{bind}").into();
-        self.listener(Listener::plain(name, bind, Direction::Inbound, serves), Vec::new());
+        let name: Arc<str> = format!("inbound|{bind}").into();
+        if self.set.find(Kind::Listener, &name).is_some() {
+            return;
+        }
+        self.listener(Listener::plain(name, bind, Direction::Inbound, serves), documents.to_vec());
     }
 
     /// One of several workloads of the node, in Istio's form; nothing for the node's own.
@@ -267,7 +298,8 @@ impl Scope<'_> {
 
     fn inbound_capture(&mut self, bind: SocketAddr) {
         let ports = std::mem::take(&mut self.captured);
-        self.listener(capture::inbound(bind, ports), Vec::new());
+        let (_, document) = self.sight.lens().ingress();
+        self.listener(capture::inbound(bind, ports), document.into_iter().collect());
         self.own_clusters(&capture::inbound_clusters());
     }
 

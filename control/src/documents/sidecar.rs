@@ -1,15 +1,21 @@
 //! `Sidecar`: what the proxies of some workloads need to know of. Istio's fields; where proxies listen is told by their own
-//! settings, so `ingress`, `bind` and other capture modes are refused.
+//! settings, so `bind` and other capture modes of what they call are refused.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use weft_proto::node::Address;
 
 use super::{
     hosts::host_matches,
     problem::Report,
     reader::{At, Located},
-    values,
+    service_entry, values,
 };
-use crate::model::OutboundPolicy;
+use crate::model::{OutboundPolicy, Protocol};
 
 /// What proxies know of, and what they do with the rest.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +26,21 @@ pub struct Sidecar {
     pub egress: Option<Vec<Egress>>,
     /// What becomes of calls to the unknown; none is what the mesh does.
     pub outbound: Option<OutboundPolicy>,
+    /// Ports at which others reach the workload, beside those that the proxy's own settings name.
+    pub ingress: Vec<Ingress>,
+}
+
+/// A port at which others reach a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingress {
+    /// The port.
+    pub port: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Where the proxy listens itself (`captureMode: NONE`); none is where it captures.
+    pub bind: Option<IpAddr>,
+    /// Where the workload listens: an address of loopback or a unix socket.
+    pub app: Address,
 }
 
 /// Hosts that may be called, on one port or on all that no other entry names.
@@ -108,9 +129,77 @@ pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<Sidecar> {
         entries
     });
     let outbound = object.field("outboundTrafficPolicy", report).and_then(|at| outbound(&at, report));
-    object.unsupported(&["ingress", "inboundConnectionPool"], report);
+    let items = object.list("ingress", report);
+    let mut entries: Vec<Ingress> = Vec::new();
+    for at in &items {
+        let Some(entry) = ingress(at, report) else { continue };
+        if entries.iter().any(|earlier| earlier.port == entry.port) {
+            at.fail(report, "its port is named twice", "keep one");
+        }
+        entries.push(entry);
+    }
+    object.unsupported(&["inboundConnectionPool"], report);
     object.finish(report);
-    Some(Sidecar { selector, egress: egress.filter(|entries| !entries.is_empty()), outbound })
+    let egress = egress.filter(|entries| !entries.is_empty());
+    Some(Sidecar { selector, egress, outbound, ingress: entries })
+}
+
+fn ingress(at: &At<'_>, report: &mut Report) -> Option<Ingress> {
+    let mut object = at.object(report)?;
+    let port = object.required("port", report).and_then(|at| {
+        let mut object = at.object(report)?;
+        let number = object.required("number", report).and_then(|at| at.port(report));
+        let protocol = object.required("protocol", report);
+        let protocol = protocol.and_then(|at| service_entry::protocol(&at, report));
+        object.field("name", report).and_then(|at| at.text(report));
+        object.unsupported(&["targetPort"], report);
+        object.finish(report);
+        Some((number?, protocol?))
+    });
+    let mode = object.field("captureMode", report).and_then(|at| match &*at.text(report)? {
+        "NONE" => Some(true),
+        "DEFAULT" | "IPTABLES" => Some(false),
+        other => {
+            at.fail(report, format!("{other:?} is no capture mode"), "DEFAULT, IPTABLES or NONE");
+            None
+        }
+    });
+    let listens = mode.unwrap_or(false);
+    let bind_at = object.field("bind", report);
+    let bind = bind_at.as_ref().and_then(|at| ip(at, report));
+    if let (Some(at), false) = (&bind_at, listens) {
+        at.fail(report, "captured ports have no address of their own", "set captureMode: NONE, or remove it");
+    }
+    let app = object.required("defaultEndpoint", report).and_then(|at| endpoint(&at, report));
+    object.unsupported(&["tls", "connectionPool"], report);
+    object.finish(report);
+    let (port, protocol) = port?;
+    let every = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    Some(Ingress { port, protocol, bind: listens.then(|| bind.unwrap_or(every)), app: app? })
+}
+
+fn ip(at: &At<'_>, report: &mut Report) -> Option<IpAddr> {
+    let text = at.text(report)?;
+    let found = text.parse().ok();
+    if found.is_none() {
+        at.fail(report, format!("{text:?} is no IP address"), "");
+    }
+    found
+}
+
+/// Where a workload listens: beside its proxy, and nowhere else.
+fn endpoint(at: &At<'_>, report: &mut Report) -> Option<Address> {
+    let text = at.text(report)?;
+    let near = |address: &Address| match address {
+        Address::Tcp(address) => address.ip().is_loopback() && address.port() != 0,
+        Address::Unix(_) => true,
+    };
+    let found = text.parse().ok().filter(near);
+    if found.is_none() {
+        let hint = "write 127.0.0.1:PORT, [::1]:PORT or unix:///path";
+        at.fail(report, format!("{text:?} is not beside the proxy"), hint);
+    }
+    found
 }
 
 fn egress(at: &At<'_>, report: &mut Report) -> Option<Egress> {
@@ -198,7 +287,12 @@ mod tests {
             port: *port,
             hosts: hosts.iter().map(host).collect(),
         };
-        Sidecar { selector: None, egress: Some(entries.iter().map(entry).collect()), outbound: None }
+        Sidecar {
+            selector: None,
+            egress: Some(entries.iter().map(entry).collect()),
+            outbound: None,
+            ingress: Vec::new(),
+        }
     }
 
     #[test]

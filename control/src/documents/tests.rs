@@ -545,7 +545,25 @@ fn a_sidecar_says_no_more_than_is_done() {
         "  egress:\n  - hosts: [a]",
         "f.yaml:6:13: error: spec.egress[0].hosts[0]: \"a\" has no namespace (write ./host, */host or name/host)",
     );
-    check_place("Sidecar", "  ingress: []", "f.yaml:5:3: error: spec.ingress: is not supported (remove it)");
+    for (entry, expected) in [
+        (
+            "defaultEndpoint: '10.0.0.1:80'",
+            "f.yaml:5:79: error: spec.ingress[0].defaultEndpoint: \"10.0.0.1:80\" is not beside the proxy (write \
+             127.0.0.1:PORT, [::1]:PORT or unix:///path)",
+        ),
+        (
+            "bind: 10.0.0.1, defaultEndpoint: 'unix:///a'",
+            "f.yaml:5:68: error: spec.ingress[0].bind: captured ports have no address of their own (set captureMode: \
+             NONE, or remove it)",
+        ),
+        (
+            "tls: {}, defaultEndpoint: 'unix:///a'",
+            "f.yaml:5:62: error: spec.ingress[0].tls: is not supported (remove it)",
+        ),
+    ] {
+        let entry = format!("  ingress: [{{port: {{number: 80, name: http, protocol: HTTP}}, {entry}}}]");
+        check_place("Sidecar", &entry, expected);
+    }
     check_place(
         "Sidecar",
         "  egress: [{hosts: [./a]}, {hosts: [./b]}]",
