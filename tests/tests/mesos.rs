@@ -1,10 +1,11 @@
-//! A mesh over a simulated Mesos: what happens there is everywhere, and whatever it answers takes nothing away.
+//! A mesh over a simulated and a real Mesos: what happens there is everywhere, and whatever it answers takes nothing away.
 
 use std::net::SocketAddr;
 
 use weft_tests::{
     backend::{Attempts, Backend},
-    mesh::SYNC,
+    mesh::{Mesh, SYNC},
+    mesos::RealMesos,
     program::free_port,
     sim::{fault::Fault, mesos::Mesos, server::Sim},
     town::{NOTICED, Town},
@@ -130,4 +131,28 @@ async fn a_check_says_what_would_be_told_and_what_stands_in_the_way() {
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("give user:password of a principal that may view tasks"), "{said}");
     assert_eq!(town.check(&["--token", "me:secret"]).await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_mesos_is_followed_from_launch_through_health_to_the_end() {
+    let mesh = Mesh::start().await;
+    let mut mesos = RealMesos::start(mesh.dir.path()).await;
+    let _adapter = mesh.adapter("mesos", &["--address", &mesos.url()]);
+    mesos.launch("web", "web.1", 31_000);
+    mesos.launch("web", "web.2", 31_001);
+    // Their checks have not said anything yet.
+    mesh.endpoints("web", 0, NOTICED).await;
+    mesos.health("web.1", true);
+    mesos.health("web.2", true);
+    mesh.endpoints("web", 2, NOTICED).await;
+    mesos.health("web.2", false);
+    mesh.endpoints("web", 1, NOTICED).await;
+    mesos.health("web.2", true);
+    mesh.endpoints("web", 2, NOTICED).await;
+    mesos.kill("web.1");
+    mesh.endpoints("web", 1, NOTICED).await;
+
+    drop(mesos);
+    mesh.source("mesos/local", "stale", "does not answer", NOTICED).await;
+    mesh.endpoints("web", 1, SYNC).await;
 }
