@@ -34,6 +34,9 @@ pub enum Kind {
     /// Sidecar documents.
     #[value(aliases = ["sidecar"])]
     Sidecars,
+    /// AuthorizationPolicy documents.
+    #[value(aliases = ["authorizationpolicy", "ap"])]
+    Authorizationpolicies,
     /// Gateway documents of the Gateway API.
     #[value(
         name = "gateways.gateway.networking.k8s.io",
@@ -98,6 +101,7 @@ impl Kind {
             Kind::Workloadgroups => Some("WorkloadGroup"),
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
             Kind::Sidecars => Some("Sidecar"),
+            Kind::Authorizationpolicies => Some("AuthorizationPolicy"),
             Kind::EdgeGateways => Some("Gateway.gateway.networking.k8s.io"),
             Kind::Gatewayclasses => Some("GatewayClass"),
             Kind::Httproutes => Some("HTTPRoute"),

@@ -23,6 +23,7 @@ use std::{
 
 use weft_proto::node::NodeMetadata;
 
+mod access;
 mod capture;
 mod clusters;
 mod connections;
@@ -179,6 +180,7 @@ impl Compiler {
             && same(documents.gateways(), before.gateways())
             && same(documents.workload_groups(), before.workload_groups())
             && same(documents.sidecars(), before.sidecars())
+            && same(documents.authorization_policies(), before.authorization_policies())
             && same(documents.edge_gateways(), before.edge_gateways())
             && same(documents.secrets(), before.secrets())
             && documents.iter().filter(edge).map(Arc::as_ptr).eq(before.iter().filter(edge).map(Arc::as_ptr));

@@ -14,6 +14,7 @@
 //! | host of DestinationRules, in one namespace | they are merged: subsets by name, each part of the policy, the oldest first |
 //! | host of DestinationRules, of which some select the client | the same; those that select it come first |
 //! | host of DestinationRules, in several | the client's namespace decides, else the service's, else the root namespace |
+//! | workloads of AuthorizationPolicies | all count: what any denies is denied, else what any allows is allowed |
 //! | workloads of Sidecars | one that selects them, else that of their namespace, else that of the root namespace; the oldest |
 //! | host of routes of the Gateway API, at one listener or service | they share it: of all rules the most specific match has a request (`compile::shared`) |
 //! | host of a VirtualService and of routes | the oldest of all decides: it has the host alone if it is a VirtualService, else the routes share it and the VirtualService does nothing there; a pattern of a VirtualService never beats a route that names the host |
@@ -36,6 +37,7 @@ use std::{
 };
 
 pub mod attach;
+mod authorization;
 pub mod by_host;
 mod check;
 pub mod claims;
@@ -71,6 +73,9 @@ mod workload_group;
 
 pub(crate) use check::gateway_name;
 
+pub use authorization::{
+    AccessAction, AccessRule, AuthorizationPolicy, Clause, PathPattern, TextPattern, Values,
+};
 pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, HostNamespace, Server, ServerClass, ServerHost, ServerProtocol};
 pub use health_check::{HealthCheck, HealthCheckPolicy, Probe};
@@ -160,6 +165,8 @@ pub enum DocumentSpec {
     Namespace(Namespace),
     /// Certificates for gateways.
     Secret(Secret),
+    /// Who may do what.
+    AuthorizationPolicy(AuthorizationPolicy),
 }
 
 /// Without its text, which may be a secret.
@@ -202,6 +209,7 @@ impl Document {
             | DocumentSpec::EdgeGateway(_)
             | DocumentSpec::Route(_)
             | DocumentSpec::ReferenceGrant(_)
+            | DocumentSpec::AuthorizationPolicy(_)
             | DocumentSpec::Namespace(_) => None,
         }
     }
@@ -336,6 +344,11 @@ fn parse_one(
     let spec = match kind.read {
         Read::Spec(read) => object.required("spec", report).and_then(|at| read(&at, report)),
         Read::Fields(read) => read(&mut object, report),
+        Read::Annotated(read) => {
+            let none = BTreeMap::new();
+            let annotations = metadata.as_ref().map_or(&none, |metadata| &metadata.annotations);
+            object.required("spec", report).and_then(|at| read(&at, annotations, report))
+        }
         Read::Labels(read) => {
             // What Kubernetes keeps there.
             object.field("spec", report);
@@ -345,7 +358,7 @@ fn parse_one(
     // Kubernetes writes it, and so it comes back with every exported document.
     object.field("status", report);
     object.finish(report);
-    let Metadata { name, namespace, created_at_seconds, labels: _ } = metadata?;
+    let Metadata { name, namespace, created_at_seconds, .. } = metadata?;
     report.set_document(key(kind.key, &namespace, &name.text));
     let document = Document {
         kind: kind.key,
@@ -389,6 +402,8 @@ struct Metadata {
     created_at_seconds: i64,
     /// Only of a kind whose labels mean something to us.
     labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// The same.
+    annotations: BTreeMap<Arc<str>, Located>,
 }
 
 fn metadata_of(at: &At<'_>, kind: &Kind, report: &mut Report) -> Option<Metadata> {
@@ -406,14 +421,18 @@ fn metadata_of(at: &At<'_>, kind: &Kind, report: &mut Report) -> Option<Metadata
     // Labels and annotations are the operator's own; the rest is Kubernetes' bookkeeping in exported documents.
     let labels = object.field("labels", report).filter(|_| matches!(kind.read, Read::Labels(_)));
     let labels = labels.map(|at| at.labels(report)).unwrap_or_default();
-    for name in ["annotations", "generation", "resourceVersion", "uid"] {
+    let annotations = object.field("annotations", report).filter(|_| matches!(kind.read, Read::Annotated(_)));
+    let annotations = annotations.map(|at| at.entries(report)).unwrap_or_default().into_iter();
+    let annotations = annotations.filter_map(|(key, at)| Some((key.text, at.located(report)?))).collect();
+    for name in ["generation", "resourceVersion", "uid"] {
         object.field(name, report);
     }
     for name in ["managedFields", "ownerReferences", "finalizers", "selfLink"] {
         object.field(name, report);
     }
     object.finish(report);
-    Some(Metadata { name: name?, namespace, created_at_seconds: created.unwrap_or_default(), labels })
+    let created_at_seconds = created.unwrap_or_default();
+    Some(Metadata { name: name?, namespace, created_at_seconds, labels, annotations })
 }
 
 fn dns_name(at: &At<'_>, report: &mut Report) -> Option<Located> {

@@ -310,6 +310,7 @@ impl Cluster {
                 | Cause::Overflow
                 | Cause::IdleTimeout
                 | Cause::BodyTooLarge
+                | Cause::AccessDenied
                 | Cause::Injected(..) => return,
             },
         };

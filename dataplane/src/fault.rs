@@ -4,7 +4,7 @@ pub mod flags;
 
 pub use flags::Flags;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
 
@@ -45,6 +45,8 @@ pub enum Cause {
     IdleTimeout,
     /// The request's body is longer than its route allows.
     BodyTooLarge,
+    /// Rules of access do not let it pass.
+    AccessDenied,
     /// A fault made on purpose: its HTTP status, and its gRPC status for calls.
     Injected(StatusCode, u16),
 }
@@ -85,6 +87,25 @@ pub struct Fault {
 impl From<Cause> for Fault {
     fn from(cause: Cause) -> Self {
         Self { cause, side: cause.side(), repeat: cause.repeat() }
+    }
+}
+
+/// What an outcome is called in logs: Envoy's `%RESPONSE_CODE_DETAILS%`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// By this program.
+    Fixed(&'static str),
+    /// By its configuration.
+    Named(Arc<str>),
+}
+
+impl Details {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Named(text) => text,
+        }
     }
 }
 
@@ -217,6 +238,9 @@ impl Cause {
                 "request_payload_too_large",
                 "Payload Too Large",
             ),
+            Cause::AccessDenied => {
+                (StatusCode::FORBIDDEN, PERMISSION_DENIED, "-", "rbac_access_denied", "RBAC: access denied")
+            }
             Cause::Injected(status, grpc) => (status, grpc, "FI", "fault_filter_abort", "fault filter abort"),
         };
         Face { status, grpc, flag, details, body }
@@ -233,6 +257,7 @@ impl Cause {
             | Cause::NoCluster(_)
             | Cause::NoEndpoint
             | Cause::Overflow
+            | Cause::AccessDenied
             | Cause::Injected(..) => Side::Proxy,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
@@ -258,6 +283,7 @@ impl Cause {
             | Cause::RequestTimeout
             | Cause::IdleTimeout
             | Cause::BodyTooLarge
+            | Cause::AccessDenied
             | Cause::Injected(..) => Repeat::Never,
             Cause::ConnectFailed | Cause::ConnectTimeout | Cause::UpstreamReset(true) => Repeat::Safe,
             Cause::UpstreamClosed | Cause::UpstreamReset(false) | Cause::TryTimeout => Repeat::ByPolicy,
@@ -301,6 +327,7 @@ mod tests {
         check(Cause::UpstreamReset(true), 503, 14, "UR");
         check(Cause::RequestTimeout, 504, 14, "UT");
         check(Cause::BodyTooLarge, 413, 2, "-");
+        check(Cause::AccessDenied, 403, 7, "-");
         check(Cause::Injected(StatusCode::IM_A_TEAPOT, 9), 418, 9, "FI");
     }
 }

@@ -7,22 +7,23 @@
 mod buffer;
 mod cors;
 mod injection;
+pub mod rbac;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, request::Parts, uri::Scheme};
 
 use crate::{
-    fault::Fault,
+    fault::{Details, Fault},
+    listener::Serving,
     request::record::Record,
     router::View,
     spec::{FilterChange, FilterConfig, HttpFilter, Route},
-    worker::Worker,
 };
 
 /// The request that filters look at, and what they may change.
 pub struct Exchange<'a> {
-    /// The worker that serves it.
-    pub worker: &'a Worker,
+    /// The connection that it came by.
+    pub serving: &'a Serving,
     /// The scheme by which it came.
     pub scheme: Scheme,
     /// Its head, normalised.
@@ -44,6 +45,8 @@ pub struct Effects {
     pub answer_headers: Vec<(HeaderName, HeaderValue)>,
     /// Most bytes of the request's body; it does not go upstream before that is known to hold.
     pub body_bytes_max: Option<u32>,
+    /// What filters found out for those after them.
+    pub metadata: Vec<rbac::engine::Found>,
 }
 
 /// What a filter makes of a request.
@@ -55,6 +58,8 @@ enum Verdict {
     Answer(Response<Bytes>, &'static str),
     /// It fails.
     Fail(Fault),
+    /// It fails, and this is what it is called in logs.
+    Refuse(Fault, Details),
     /// It is held up, and then perhaps fails.
     Hold(injection::Hold),
 }
@@ -70,11 +75,16 @@ pub async fn run(
             FilterConfig::Cors(policy) => cors::check(policy.as_deref(), exchange),
             FilterConfig::Injection(injection) => injection::check(injection, exchange),
             FilterConfig::Buffer(bytes_max) => buffer::check(*bytes_max, exchange),
+            FilterConfig::Rbac(rbac) => rbac::check(rbac, exchange),
         };
         match verdict {
             Verdict::Pass => {}
             Verdict::Answer(response, details) => return Ok(Some((response, details))),
             Verdict::Fail(fault) => return Err(fault),
+            Verdict::Refuse(fault, details) => {
+                exchange.record.details = Some(details);
+                return Err(fault);
+            }
             // Boxed: requests that are not held up need not have room for it.
             Verdict::Hold(hold) => Box::pin(hold.done()).await?,
         }

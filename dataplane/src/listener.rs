@@ -18,7 +18,7 @@ use self::virtuals::Virtuals;
 use crate::{
     access_log::Logging,
     router::Router,
-    spec::{self, Chain, Direction, HttpFilter, HttpListener, ListenerProtocol, RouteSource, Spec},
+    spec::{self, Chain, Direction, HttpFilter, HttpListener, ListenerProtocol, Route, RouteSource, Spec},
     stream::{Ends, Stream},
     tls::peer::Secured,
     worker::{ConnectionSlot, Worker},
@@ -44,6 +44,10 @@ pub struct Serving {
     pub ends: Ends,
     /// Who is at both, where the connection is TLS that ended here.
     pub secured: Option<Rc<Secured>>,
+    /// The name that a TLS client asked for whose TLS goes through.
+    pub asked_for: Option<Box<str>>,
+    /// Whether no filter does anything where no route speaks of it.
+    idle_filters: bool,
     /// Its access logs.
     pub logging: Option<Rc<Logging>>,
     /// Cancelled when its connections should finish.
@@ -170,7 +174,9 @@ impl Door {
             }
         }
         let Some(chosen) = self.spec.chains.choose(&facts) else { return refused.no_chain.count() };
-        serve(stream, self.chains[chosen].of(ends)).await;
+        let mut serving = self.chains[chosen].of(ends);
+        serving.asked_for = facts.server_name.map(String::into_boxed_str);
+        serve(stream, serving).await;
     }
 }
 
@@ -183,9 +189,14 @@ impl Serving {
         }
     }
 
-    /// The filters that requests pass before their route's action.
-    pub fn filters(&self) -> &[HttpFilter] {
+    /// The filters that requests of a route pass before its action; none where they would do nothing.
+    pub fn filters(&self, route: Option<&Route>) -> &[HttpFilter] {
         match &self.chain.protocol {
+            ListenerProtocol::Http(_)
+                if self.idle_filters && route.is_none_or(|of| of.filters.is_empty()) =>
+            {
+                &[]
+            }
             ListenerProtocol::Http(http) => &http.filters,
             ListenerProtocol::Tcp(_) => &[],
         }
@@ -224,15 +235,33 @@ impl Serving {
         let logging = chain.access_logs.as_ref().map(|logs| Logging::new(logs, &worker.shared.logs));
         let (worker, chain, drain) = (worker.clone(), chain.clone(), CancellationToken::new());
         let ends = Ends::default();
-        Rc::new(Self { worker, chain, direction, inline, ends, secured: None, logging, drain })
+        let idle_filters = match &chain.protocol {
+            ListenerProtocol::Http(http) => http.filters.iter().all(HttpFilter::is_idle),
+            ListenerProtocol::Tcp(_) => true,
+        };
+        let (secured, asked_for) = (None, None);
+        Rc::new(Self {
+            worker,
+            chain,
+            direction,
+            inline,
+            ends,
+            secured,
+            asked_for,
+            idle_filters,
+            logging,
+            drain,
+        })
     }
 
     /// The same for one connection.
     fn of(&self, ends: Ends) -> Self {
-        let Self { worker, chain, direction, inline, logging, drain, .. } = self;
+        let Self { worker, chain, direction, inline, idle_filters, logging, drain, .. } = self;
         let (worker, chain, inline) = (worker.clone(), chain.clone(), inline.clone());
-        let (direction, logging, drain) = (*direction, logging.clone(), drain.clone());
-        Self { worker, chain, direction, inline, ends, secured: None, logging, drain }
+        let (direction, idle_filters) = (*direction, *idle_filters);
+        let (logging, drain) = (logging.clone(), drain.clone());
+        let (secured, asked_for) = (None, None);
+        Self { worker, chain, direction, inline, ends, secured, asked_for, idle_filters, logging, drain }
     }
 }
 

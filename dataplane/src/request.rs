@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     body::{Incoming, ResponseBody, Source},
     cluster::{Cluster, Counted, Failed, Host, Lease, Tried},
-    fault::{Cause, Fault},
+    fault::{Cause, Details, Fault},
     filter::{self, Effects, Exchange},
     listener::Serving,
     retry::{self, Outcome},
@@ -61,7 +61,7 @@ pub async fn serve(
                 record.grpc_status = Some(reply::speak_grpc(&mut response));
             }
             record.status = Some(response.status());
-            record.details = Some(details);
+            record.details = Some(Details::Fixed(details));
             response
         }
         Err(fault) => reply::fault(fault, &mut record),
@@ -139,10 +139,10 @@ async fn answer(
         let cluster = found.cluster.and_then(|chosen| snapshot.cluster(&to.clusters[chosen].name));
         record.target = cluster.map_or(Target::None, |cluster| Target::Cluster(cluster.clone()));
     }
-    let filters = serving.filters();
+    let filters = serving.filters(found.route.as_deref());
     if !filters.is_empty() {
         let mut exchange = Exchange {
-            worker: &serving.worker,
+            serving,
             scheme: serving.scheme(),
             parts: &mut parts,
             host: &host,
@@ -221,7 +221,7 @@ async fn forward(
     let (mut response, lease) =
         held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
     record.status = Some(response.status());
-    record.details = Some("via_upstream");
+    record.details = Some(Details::Fixed("via_upstream"));
     record.answered(&lease);
     record.grpc_status = grpc_status(response.headers());
     *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.

@@ -10,6 +10,7 @@ mod filter;
 mod hash;
 mod health;
 mod names;
+mod rbac;
 mod retry;
 mod tls;
 
@@ -31,6 +32,7 @@ pub use filter::*;
 pub use hash::*;
 pub use health::*;
 pub use names::*;
+pub use rbac::*;
 pub use retry::*;
 pub use tls::*;
 

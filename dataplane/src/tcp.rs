@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     access_log::Facts,
     cluster::{Cluster, Host, Tried},
-    fault::{Cause, Fault, Flags},
+    fault::{Cause, Details, Fault, Flags},
     listener::Serving,
     request::{
         hash::source_ip,
@@ -28,7 +28,7 @@ use crate::{
     },
     retry::Outcome,
     router::weighted,
-    spec::TcpListener,
+    spec::{ListenerProtocol, TcpListener},
     stream::Stream,
     telemetry::load::{Attempt, Ending},
     tls::client::Purpose,
@@ -38,10 +38,13 @@ use crate::{
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// What becomes of a connection.
+#[derive(Default)]
 struct Passage {
     target: Target,
     flags: Flags,
     upstream_local: Option<SocketAddr>,
+    /// Why it was not let in.
+    refused: Option<Details>,
     received: Rc<Cell<u64>>,
     sent: Rc<Cell<u64>>,
 }
@@ -49,17 +52,18 @@ struct Passage {
 /// Relays until both sides are done, or nothing moves for the listener's idle timeout.
 pub async fn relay(downstream: Stream, serving: &Rc<Serving>, listener: &TcpListener) {
     let began = Instant::now();
-    let mut passage = Passage {
-        target: Target::None,
-        flags: Flags::default(),
-        upstream_local: None,
-        received: Rc::default(),
-        sent: Rc::default(),
-    };
+    let mut passage = Passage::default();
     if let Err(cause) = carry(downstream, serving, listener, &mut passage).await {
         passage.flags.add(cause.face().flag);
     }
     log(serving, &passage, began);
+}
+
+/// Notes that a connection was not let in, where such are logged.
+pub fn refuse(serving: &Serving, details: Details) {
+    if matches!(serving.chain.protocol, ListenerProtocol::Tcp(_)) {
+        log(serving, &Passage { refused: Some(details), ..Passage::default() }, Instant::now());
+    }
 }
 
 async fn carry(
@@ -124,6 +128,7 @@ fn log(serving: &Serving, passage: &Passage, began: Instant) {
     let notes = log.notes();
     notes.ends = serving.ends;
     notes.upstream_local = passage.upstream_local;
+    notes.termination.clone_from(&passage.refused);
     let duration = began.elapsed();
     let facts = Facts {
         began,

@@ -17,7 +17,7 @@ use weft_proto::{
         ApplyRequest, ApplyResponse, Manifest, ServicesRequest, StatusRequest, StatusResponse,
         admin_client::AdminClient,
     },
-    node::{HOST_NAMES, NodeMetadata, Role},
+    node::{HOST_NAMES, LocalWorkload, NodeMetadata, Role},
 };
 
 use crate::{
@@ -399,6 +399,8 @@ fn proxy_settings(
             port
         })
         .collect();
+    let workload = |one: &LocalWorkload| json!({"name": one.name, "labels": one.labels});
+    let workloads: Vec<_> = metadata.workloads.iter().map(workload).collect();
     let settings = json!({
         "node": name,
         "control": [format!("http://{control}")],
@@ -412,6 +414,7 @@ fn proxy_settings(
         "workload": metadata.workload,
         "version": metadata.version,
         "labels": metadata.labels,
+        "workloads": workloads,
         "upstreams": upstreams,
         "inbound": inbound,
         "outbound_http": metadata.outbound_http,

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -46,6 +46,16 @@ impl Authority {
     /// Its own certificate, PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// A certificate for an identity.
+    pub fn issue_identity(&self, uri: &str) -> Issued {
+        let key = KeyPair::generate().expect("a key can be made");
+        let mut params = CertificateParams::default();
+        let uri = uri.try_into().expect("a test's URIs are ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+        let signed = params.signed_by(&key, &self.0).expect("a certificate can be signed");
+        Issued { chain: signed.pem(), key: key.serialize_pem() }
     }
 
     /// A certificate for a name.

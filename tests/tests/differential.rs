@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use weft_proto::node::{Inbound, NodeMetadata, Role, Upstream};
+use weft_proto::node::{Inbound, LocalWorkload, NodeMetadata, Role, Upstream};
 use weft_tests::{
     access_log::{self, AccessLog},
     backend::{Attempts, Backend},
@@ -107,13 +107,17 @@ impl Table {
                     let (bind, service) = (door(doors, asked.clone()), service.clone());
                     let found = self.registered.iter().find(|known| known.name == service);
                     let app = found.expect("an inbound door is of a service of the table").endpoints[0].1;
+                    // Each is a workload of its own, so that policies can tell them apart.
+                    let labels = [("app".to_owned(), service.clone())].into();
+                    let name = service.clone();
+                    metadata.workloads.push(LocalWorkload { name, labels, ..LocalWorkload::default() });
                     metadata.inbound.push(Inbound {
                         bind: Some(bind.into()),
+                        workload: service.clone(),
                         service,
                         port: 80,
                         app: app.into(),
                         protocol: String::new(),
-                        workload: String::new(),
                     });
                 }
                 Door::Http | Door::Gateway(_) => {}

@@ -16,8 +16,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_proto::node::cluster_name;
 
 use super::ir::{
-    Application, Chain, ChainMatch, Cluster, Direction, Discovery, Endpoints, HttpVersion, Inspection,
-    Listener, Serves, ServiceName, Tcp, Way,
+    Access, Application, Chain, ChainMatch, Cluster, Direction, Discovery, Endpoints, HttpVersion,
+    Inspection, Listener, Serves, ServiceName, Tcp, Way,
 };
 use crate::model::{OutboundPolicy, Protocol, Resolution, Service};
 
@@ -196,8 +196,8 @@ pub(crate) fn outbound(bind: SocketAddr, policy: OutboundPolicy) -> Listener {
 }
 
 /// The listener by which inbound connections come in: those to `ports` are served as these say, all others go to where
-/// they were going.
-pub(crate) fn inbound(bind: SocketAddr, ports: Vec<(u16, Serves)>) -> Listener {
+/// they were going, as far as `access` lets them.
+pub(crate) fn inbound(bind: SocketAddr, ports: Vec<(u16, Serves)>, access: &Access) -> Listener {
     let mut taken = BTreeSet::from([bind.port()]);
     let mut chains = vec![no_loop(bind)];
     for (port, serves) in ports {
@@ -207,8 +207,14 @@ pub(crate) fn inbound(bind: SocketAddr, ports: Vec<(u16, Serves)>) -> Listener {
         }
     }
     let every = |net: IpNet| ChainMatch { destinations: vec![net], ..ChainMatch::default() };
-    chains.push(to_cluster("passthrough", every(Ipv4Net::default().into()), INBOUND_PASSTHROUGH));
-    chains.push(to_cluster("passthrough-ipv6", every(Ipv6Net::default().into()), INBOUND_PASSTHROUGH_IPV6));
+    for (name, net, cluster) in [
+        ("passthrough", Ipv4Net::default().into(), INBOUND_PASSTHROUGH),
+        ("passthrough-ipv6", Ipv6Net::default().into(), INBOUND_PASSTHROUGH_IPV6),
+    ] {
+        let tcp = Tcp { access: access.clone(), ..Tcp::to(cluster.into(), None) };
+        let (matches, serves) = (every(net), Serves::Tcp(tcp));
+        chains.push(Chain { name: name.into(), matches, tls: None, serves });
+    }
     Listener {
         name: "virtualInbound".into(),
         bind: bind.into(),

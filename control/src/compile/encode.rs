@@ -13,6 +13,7 @@ use weft_proto::xds::{
     },
 };
 
+mod access;
 pub(crate) mod access_log;
 mod check;
 pub(crate) mod cluster;

@@ -14,7 +14,7 @@ use weft_proto::node::NodeMetadata;
 use super::{
     World,
     edge::{self, EdgeHost, Served},
-    ir::{RouteConfig, VirtualHost},
+    ir::{Access, RouteConfig, VirtualHost},
     lens::Lens,
     routes::View,
     tables,
@@ -200,7 +200,8 @@ pub(crate) fn table(
         all.push(VirtualHost { name, domains, routes: view.shared(&edge.claimants).into() });
     }
     let name = format!("gateway|{number}").into();
-    let table = RouteConfig { name, hosts: all, on_demand: false, ignore_port: true };
+    let table =
+        RouteConfig { name, hosts: all, on_demand: false, ignore_port: true, access: Access::default() };
     (table, documents.into_iter().collect())
 }
 

@@ -16,6 +16,7 @@
 //! | faults | those, which clients make themselves |
 //! | hashing by source address | by channel |
 //! | resolution DNS | one name: `LOGICAL_DNS`; addresses: endpoints over the stream |
+//! | policies of access | the same filters; what they say of tokens and path templates is unknown there |
 //!
 //! What gRPC cannot do stays undone: header changes, rewrites, redirects and direct responses (such a call fails as
 //! unavailable), per-try timeouts, retry conditions other than its own status codes, hashing by cookie, several DNS names
@@ -35,7 +36,8 @@ use super::{
     clusters::Made,
     encode::grpc as encode,
     ir::{
-        self, Discovery, Endpoint, Endpoints, HeaderMatch, LocalityEndpoints, Route, RouteConfig, VirtualHost,
+        self, Access, Discovery, Endpoint, Endpoints, HeaderMatch, LocalityEndpoints, Route, RouteConfig,
+        VirtualHost,
     },
 };
 use crate::{
@@ -78,7 +80,13 @@ impl<'a> Asking<'a> {
 pub(crate) fn table(target: &Arc<str>, routes: &[Route]) -> RouteConfig {
     let routes = routes.iter().flat_map(|route| shaped_routes(route, target)).collect();
     let host = VirtualHost { name: target.clone(), domains: vec!["*".into()], routes };
-    RouteConfig { name: target.clone(), hosts: vec![host], on_demand: false, ignore_port: false }
+    RouteConfig {
+        name: target.clone(),
+        hosts: vec![host],
+        on_demand: false,
+        ignore_port: false,
+        access: Access::default(),
+    }
 }
 
 /// The routes of which one holds where this one would.
@@ -216,10 +224,15 @@ pub(crate) fn client_listener(target: &Arc<str>) -> Arc<Resource> {
     resource(Kind::Listener, target, &"client", message, Arc::new([]))
 }
 
-/// The listener of a server, which answers every call itself.
-pub(crate) fn server_listener(name: &Arc<str>, bind: SocketAddr) -> Arc<Resource> {
-    let message = encode::server_listener(name, bind).encode_to_vec();
-    resource(Kind::Listener, name, &"server", message, Arc::new([]))
+/// The listener of a server, which answers every call itself that `access` lets pass.
+pub(crate) fn server_listener(
+    name: &Arc<str>,
+    bind: SocketAddr,
+    access: &Access,
+    documents: Vec<Arc<str>>,
+) -> Arc<Resource> {
+    let message = encode::server_listener(name, bind, access).encode_to_vec();
+    resource(Kind::Listener, name, &("server", access), message, documents.into())
 }
 
 fn resource<T: Hash>(

@@ -1,6 +1,7 @@
 //! What compile decides, as plain ordered values: what is equal here is equal on the wire, and hashes alike. `encode`
 //! turns it into protobuf, whose maps have no order.
 
+mod access;
 mod listener;
 mod tls;
 
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use access::*;
 pub(crate) use listener::*;
 pub(crate) use tls::*;
 
@@ -122,6 +124,8 @@ pub(crate) struct RouteConfig {
     pub(crate) on_demand: bool,
     /// Hosts are compared without the port that a client may add.
     pub(crate) ignore_port: bool,
+    /// What is checked of every request that it routes.
+    pub(crate) access: Access,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

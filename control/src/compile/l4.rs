@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
-    ir::{Chain, ChainMatch, Serves, Tcp},
+    ir::{Access, Chain, ChainMatch, Serves, Tcp},
     routes::View,
 };
 use crate::documents::{ConnectionMatch, Destination, Document, VirtualService};
@@ -112,7 +112,11 @@ impl Base<'_> {
                     ..ChainMatch::default()
                 },
                 tls: None,
-                serves: Serves::Tcp(Tcp { clusters: clusters.clone(), idle_timeout: None }),
+                serves: Serves::Tcp(Tcp {
+                    clusters: clusters.clone(),
+                    idle_timeout: None,
+                    access: Access::default(),
+                }),
             });
         }
         chains

@@ -11,9 +11,10 @@ use weft_proto::node::{
 };
 
 use super::{
+    access::{self, Layer, Spot, Workload},
     capture, connections, gateways, grpc,
     ir::{
-        Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
+        Access, Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost,
     },
     secrets,
@@ -87,7 +88,10 @@ impl Scope<'_> {
     /// What a gRPC client or server asks for by the name of its target or address; nothing where that means nothing.
     fn grpc_listener(&mut self, name: &Arc<str>) {
         let listener = match grpc::Asking::read(name) {
-            Some(grpc::Asking::Server(bind)) => grpc::server_listener(name, bind),
+            Some(grpc::Asking::Server(bind)) => {
+                let (access, documents) = self.access("", Layer::Grpc, Some(bind.port()));
+                grpc::server_listener(name, bind, &access, documents)
+            }
             Some(grpc::Asking::Client { host, port }) => {
                 let Some((routes, documents)) = self.sight.target(host, port) else { return };
                 let table = grpc::table(name, &routes);
@@ -263,9 +267,21 @@ impl Scope<'_> {
             ..Cluster::own(name.clone(), Discovery::Static(endpoints), http)
         };
         self.set.insert(Kind::Cluster, services::cluster_resource(&cluster, documents.into()));
-        let serves = match http {
-            None => Serves::Tcp(Tcp::to(name, None)),
-            Some(_) => Serves::Inline(inbound_table(name)),
+        let layer = if http.is_some() { Layer::Http } else { Layer::Tcp };
+        // A port that a document makes is the workload's own; else that is where the workload listens.
+        let own = inbound.app.port().filter(|_| !inbound.service.is_empty());
+        let (access, policies) = self.access(&inbound.workload, layer, Some(own.unwrap_or(number)));
+        let mut shaped = documents.to_vec();
+        let serves = match layer {
+            Layer::Tcp => {
+                shaped.extend(policies);
+                Serves::Tcp(Tcp { access, ..Tcp::to(name, None) })
+            }
+            Layer::Http | Layer::Grpc => {
+                let table = RouteConfig { access, ..inbound_table(name.clone()) };
+                self.set.insert(Kind::Routes, tables::table_resource(&table, policies));
+                Serves::Named(name)
+            }
         };
         self.captured.extend(captured.map(|port| (port, serves.clone())));
         let Some(bind) = inbound.bind.clone() else { return };
@@ -273,7 +289,23 @@ impl Scope<'_> {
         if self.set.find(Kind::Listener, &name).is_some() {
             return;
         }
-        self.listener(Listener::plain(name, bind, Direction::Inbound, serves), documents.to_vec());
+        self.listener(Listener::plain(name, bind, Direction::Inbound, serves), shaped);
+    }
+
+    /// What is checked of what comes to a workload of the node, by its name; an empty one is the node's own.
+    fn access(&self, workload: &str, layer: Layer, port: Option<u16>) -> (Access, Vec<Arc<str>>) {
+        let node = self.node;
+        let one = node.workloads.iter().find(|one| !workload.is_empty() && one.name == workload);
+        let workload = match one {
+            None => Workload { namespace: &node.namespace, labels: &node.labels },
+            Some(one) if one.namespace.is_empty() => {
+                Workload { namespace: &node.namespace, labels: &one.labels }
+            }
+            Some(one) => Workload { namespace: &one.namespace, labels: &one.labels },
+        };
+        let world = self.sight.world();
+        let spot = Spot { layer, port, trust_domain: &world.domain };
+        access::compile(&world.documents, workload, spot)
     }
 
     /// One of several workloads of the node, in Istio's form; nothing for the node's own.
@@ -299,7 +331,9 @@ impl Scope<'_> {
     fn inbound_capture(&mut self, bind: SocketAddr) {
         let ports = std::mem::take(&mut self.captured);
         let (_, document) = self.sight.lens().ingress();
-        self.listener(capture::inbound(bind, ports), document.into_iter().collect());
+        let (access, policies) = self.access("", Layer::Tcp, None);
+        let documents = document.into_iter().chain(policies).collect();
+        self.listener(capture::inbound(bind, ports, &access), documents);
         self.own_clusters(&capture::inbound_clusters());
     }
 
@@ -373,7 +407,11 @@ impl Scope<'_> {
             let bind = SocketAddr::new(port.bind.unwrap_or(ip), bound);
             let name: Arc<str> = format!("gateway|{number}").into();
             if port.class == ServerClass::Http {
-                let (table, documents) = gateways::table(world, self.node, self.sight.lens(), number, &port);
+                let (mut table, mut documents) =
+                    gateways::table(world, self.node, self.sight.lens(), number, &port);
+                let (access, policies) = self.access("", Layer::Http, Some(number));
+                table.access = access;
+                documents.extend(policies);
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
                 let serves = Serves::Named(name.clone());
@@ -384,15 +422,20 @@ impl Scope<'_> {
             if found.chains.is_empty() {
                 continue; // No route leads anywhere.
             }
-            for (table, documents) in found.tables {
+            let (access, policies) = self.access("", Layer::Http, Some(number));
+            for (mut table, mut documents) in found.tables {
+                table.access = access.clone();
+                documents.extend(policies.iter().cloned());
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents));
             }
             found.secrets.into_values().for_each(|secret| self.set.insert(Kind::Secret, secret));
-            let listener =
+            let mut listener =
                 Listener { chains: found.chains, ..Listener::empty(name, bind, Direction::Gateway) };
+            let (access, policies) = self.access("", Layer::Tcp, Some(number));
+            listener.guard_connections(&access);
             self.clusters.extend(listener.tcp_clusters().cloned());
-            self.listener(listener, found.documents.into_iter().collect());
+            self.listener(listener, found.documents.into_iter().chain(policies).collect());
         }
     }
 
@@ -428,5 +471,11 @@ fn inbound_table(cluster: Arc<str>) -> RouteConfig {
     let mut route = tables::default_route(&cluster);
     route.action = super::ir::Action::Forward(super::ir::Forward::plain(cluster.clone(), None));
     let host = VirtualHost { name: cluster.clone(), domains: vec!["*".into()], routes: Arc::new([route]) };
-    RouteConfig { name: cluster, hosts: vec![host], on_demand: false, ignore_port: false }
+    RouteConfig {
+        name: cluster,
+        hosts: vec![host],
+        on_demand: false,
+        ignore_port: false,
+        access: Access::default(),
+    }
 }

@@ -5,7 +5,7 @@
 use std::{cmp::Reverse, slice, sync::Arc};
 
 use super::{
-    ir::{Action, Forward, Match, Redirect, Route, Tcp},
+    ir::{Access, Action, Forward, Match, Redirect, Route, Tcp},
     routes::View,
 };
 use crate::documents::{
@@ -118,7 +118,7 @@ impl View<'_> {
         if clusters.is_empty() {
             return self.nobody(&document.key());
         }
-        Tcp { clusters, idle_timeout: None }
+        Tcp { clusters, idle_timeout: None, access: Access::default() }
     }
 
     /// Where connections go that nobody takes: they are closed.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     World, capture,
-    ir::{self, RouteConfig, VirtualHost},
+    ir::{self, Access, RouteConfig, VirtualHost},
     lens::Lens,
     perspective::Perspective,
     services::Compiled,
@@ -183,7 +183,13 @@ impl<'a> Sight<'a> {
             }
         }
         let name = only.map_or_else(|| OUTBOUND_HTTP.into(), capture::table_name);
-        let table = RouteConfig { name, hosts: virtual_hosts, on_demand: false, ignore_port: false };
+        let table = RouteConfig {
+            name,
+            hosts: virtual_hosts,
+            on_demand: false,
+            ignore_port: false,
+            access: Access::default(),
+        };
         (table, documents.into_iter().collect())
     }
 }

@@ -11,7 +11,7 @@ use weft_proto::node::cluster_name;
 
 use super::{
     capture, encode,
-    ir::{Action, Forward, Match, Redirect, Route, RouteConfig, VirtualHost, version},
+    ir::{Access, Action, Forward, Match, Redirect, Route, RouteConfig, VirtualHost, version},
     lens::Lens,
     routes::{self, View},
     rules::Rules,
@@ -300,7 +300,13 @@ fn port_table(
     };
     let keys: Vec<Arc<str>> = documents.iter().flat_map(|document| document.keys()).collect();
     let host = VirtualHost { name: name.clone(), domains: vec!["*".into()], routes: routes.clone() };
-    let table = RouteConfig { name, hosts: vec![host], on_demand: false, ignore_port: false };
+    let table = RouteConfig {
+        name,
+        hosts: vec![host],
+        on_demand: false,
+        ignore_port: false,
+        access: Access::default(),
+    };
     let clusters = table.clusters().cloned().collect();
     let same = |previous: &&PortTable| {
         previous.resource.version == version(&table) && *previous.resource.documents == *keys
@@ -361,7 +367,13 @@ pub(crate) fn domains(host: &Arc<str>) -> Vec<Arc<str>> {
 /// The table of hosts that are asked for one by one.
 pub(crate) fn on_demand_table() -> Arc<Resource> {
     table_resource(
-        &RouteConfig { name: OUTBOUND_HTTP.into(), hosts: Vec::new(), on_demand: true, ignore_port: false },
+        &RouteConfig {
+            name: OUTBOUND_HTTP.into(),
+            hosts: Vec::new(),
+            on_demand: true,
+            ignore_port: false,
+            access: Access::default(),
+        },
         Vec::new(),
     )
 }

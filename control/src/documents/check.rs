@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    Destination, DestinationRule, Document, DocumentSet, DocumentSpec, EntryEndpoint, EntryResolution,
-    FromNamespace, HttpAction, HttpRoute, Located, MESH_GATEWAY, Mirror, Problem, ServiceEntry, Severity,
-    VirtualService, delegate,
+    AccessAction, Destination, DestinationRule, Document, DocumentSet, DocumentSpec, EntryEndpoint,
+    EntryResolution, FromNamespace, HttpAction, HttpRoute, Located, MESH_GATEWAY, Mirror, Problem,
+    ServiceEntry, Severity, VirtualService, delegate,
     hosts::{Hosts, host_matches},
 };
 use crate::model::{Mesh, ServiceKey};
@@ -24,6 +24,7 @@ pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem>
         view.check_rule(document, rule, &mut problems);
     }
     view.check_sidecars(documents, &mut problems);
+    check_access(documents, &mut problems);
     let mut claimed = BTreeMap::new();
     for (document, policy) in documents.health_check_policies() {
         view.check_policy(document, &policy.host, &mut claimed, &mut problems);
@@ -266,6 +267,16 @@ impl<'a> View<'a> {
 
     fn known(&self, host: &str, namespace: &str) -> bool {
         self.hosts.find(host, namespace).is_some() || self.entries.contains(host)
+    }
+}
+
+/// A policy that denies or notes needs a rule to do anything.
+fn check_access(documents: &DocumentSet, problems: &mut Vec<Problem>) {
+    for (document, policy) in documents.authorization_policies() {
+        if policy.rules.is_empty() && policy.action != AccessAction::Allow {
+            let message = "it has no rule, so it never does anything".to_owned();
+            problems.push(whole(document, message, "add a rule; `- {}` is for everything"));
+        }
     }
 }
 

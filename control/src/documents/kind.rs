@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    DocumentSpec, destination_rule, gateway, gateway_api, health_check,
+    DocumentSpec, authorization, destination_rule, gateway, gateway_api, health_check,
     problem::Report,
     reader::{At, Located, Object, nearest},
     secret, service_entry, sidecar, virtual_service, workload_group,
@@ -30,9 +30,14 @@ pub(super) enum Read {
     Spec(fn(&At<'_>, &mut Report) -> Option<DocumentSpec>),
     /// What is beside `metadata`.
     Fields(fn(&mut Object<'_>, &mut Report) -> Option<DocumentSpec>),
+    /// Its `spec` and annotations.
+    Annotated(AnnotatedRead),
     /// Its labels.
     Labels(fn(&BTreeMap<Arc<str>, Arc<str>>) -> DocumentSpec),
 }
+
+/// Reads a `spec` with the annotations that stand beside it.
+type AnnotatedRead = fn(&At<'_>, &BTreeMap<Arc<str>, Located>, &mut Report) -> Option<DocumentSpec>;
 
 impl Kind {
     /// A kind whose key is its name and whose documents belong to namespaces.
@@ -50,20 +55,23 @@ type Group = (&'static str, &'static [&'static str]);
 
 const ISTIO_NETWORKING: &str = "networking.istio.io";
 
+const ISTIO_SECURITY: &str = "security.istio.io";
+
 /// Kubernetes' own.
 const CORE: &str = "";
 
 /// Our own.
 const WEFT: &str = "weft.dev";
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     (ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    (ISTIO_SECURITY, &["v1", "v1beta1"]),
     (gateway_api::GROUP, &["v1", "v1beta1", "v1alpha3", "v1alpha2"]),
     (CORE, &["v1"]),
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -85,6 +93,15 @@ const KINDS: [Kind; 17] = [
     Kind::plain(ISTIO_NETWORKING, "Gateway", |at, report| {
         gateway::read(at, report).map(DocumentSpec::Gateway)
     }),
+    Kind {
+        group: ISTIO_SECURITY,
+        name: "AuthorizationPolicy",
+        key: "AuthorizationPolicy",
+        namespaced: true,
+        read: Read::Annotated(|at, annotations, report| {
+            authorization::read(at, annotations, report).map(DocumentSpec::AuthorizationPolicy)
+        }),
+    },
     Kind {
         namespaced: false,
         ..Kind::plain(gateway_api::GROUP, "GatewayClass", |at, report| {

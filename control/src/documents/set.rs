@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy, ROOT_NAMESPACE,
-    Secret, ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy,
+    ROOT_NAMESPACE, Secret, ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -135,6 +135,14 @@ impl DocumentSet {
     pub fn sidecars(&self) -> impl Iterator<Item = (&Arc<Document>, &Sidecar)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::Sidecar(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Policies of access, the oldest first.
+    pub fn authorization_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &AuthorizationPolicy)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::AuthorizationPolicy(spec) => Some((document, spec)),
             _ => None,
         })
     }

@@ -9,6 +9,7 @@ use http::{
 use tokio::time::Instant;
 
 use crate::{
+    fault::Details,
     spec::{AccessLogs, Route},
     stream::Ends,
 };
@@ -34,6 +35,8 @@ pub struct Notes {
     pub route: Option<Arc<Route>>,
     /// Our address on the upstream connection.
     pub upstream_local: Option<SocketAddr>,
+    /// Why a connection was not let in.
+    pub termination: Option<Details>,
     /// When the upstream's response head had come.
     pub answered: Option<Instant>,
     /// Request headers, in the order of [`AccessLogs::request_headers`].

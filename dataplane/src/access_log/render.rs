@@ -51,7 +51,7 @@ pub struct Facts<'a> {
     /// Status sent downstream; none on a TCP connection or before there was one.
     pub status: Option<u16>,
     /// Envoy's `RESPONSE_CODE_DETAILS`.
-    pub details: Option<&'static str>,
+    pub details: Option<&'a str>,
     /// Flags.
     pub flags: Flags,
     /// `grpc-status`, where it is a gRPC call that has one.
@@ -185,6 +185,7 @@ impl Line<'_> {
             Field::Protocol => out.push_str(protocol(notes.protocol?)),
             Field::Status => number(facts.status.unwrap_or(0).into(), out),
             Field::Details => out.push_str(facts.details?),
+            Field::Termination => out.push_str(notes.termination.as_ref()?.as_str()),
             Field::Flags => display(facts.flags, out),
             Field::BytesReceived => number(facts.bytes_received, out),
             Field::BytesSent => number(facts.bytes_sent, out),
@@ -279,6 +280,7 @@ fn is_number(field: &Field) -> bool {
         | Field::GrpcStatus(_)
         | Field::Protocol
         | Field::Details
+        | Field::Termination
         | Field::Flags
         | Field::UpstreamCluster
         | Field::RouteName

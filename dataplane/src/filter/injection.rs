@@ -35,11 +35,11 @@ pub(super) fn check(injection: &Injection, exchange: &mut Exchange<'_>) -> Verdi
             return Verdict::Pass;
         }
     }
-    let (delay, abort) = exchange.worker.with_rng(|rng| draw(injection, rng));
+    let (delay, abort) = exchange.serving.worker.with_rng(|rng| draw(injection, rng));
     if delay.is_none() && abort.is_none() {
         return Verdict::Pass;
     }
-    let Some(active) = Active::new(&exchange.worker.shared, injection.active_max) else {
+    let Some(active) = Active::new(&exchange.serving.worker.shared, injection.active_max) else {
         return Verdict::Pass;
     };
     let abort = abort.map(|Abort { status, grpc, .. }| Fault::from(Cause::Injected(status, grpc)));

@@ -7,9 +7,10 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 
-use super::Serving;
+use super::{Secured, Serving};
 use crate::{
     body::Incoming,
+    filter::rbac,
     http2::server,
     request,
     spec::{DownstreamTls, HttpListener, ListenerProtocol},
@@ -36,6 +37,11 @@ pub(super) async fn serve(mut stream: Stream, mut serving: Serving) {
         }
     }
     let serving = Rc::new(serving);
+    if !chain.guards.is_empty()
+        && let Some(details) = rbac::refuses_connection(&serving)
+    {
+        return tcp::refuse(&serving, details);
+    }
     let http = match &chain.protocol {
         ListenerProtocol::Tcp(tcp) => return tcp::relay(stream, &serving, tcp).await,
         ListenerProtocol::Http(http) => http,

@@ -20,7 +20,7 @@ use crate::{
     access_log::{Facts, Log},
     body::Source,
     cluster::{Cluster, Counted, Host, Lease, tally::status_of_grpc},
-    fault::{Cause, Fault, Flags},
+    fault::{Cause, Details, Fault, Flags},
     listener::Serving,
     spec::{Destination, Direction, Route, Workload},
     telemetry::{
@@ -37,9 +37,10 @@ const CACHE_MAX: usize = 8192;
 const CALLER_GONE: (&str, &str) = ("DC", "downstream_remote_disconnect");
 
 /// Where a request went.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Target {
     /// Nowhere: no route, or a local answer.
+    #[default]
     None,
     /// To a cluster that had no endpoint for it.
     Cluster(Rc<Cluster>),
@@ -92,7 +93,7 @@ pub struct Record {
     /// Response flags.
     pub flags: Flags,
     /// Envoy's `RESPONSE_CODE_DETAILS`.
-    pub details: Option<&'static str>,
+    pub details: Option<Details>,
     /// Tries made so far.
     pub attempts: u32,
     /// `grpc-status` of the response.
@@ -178,7 +179,10 @@ impl Record {
         self.settled = true;
         let face = fault.cause.face();
         self.flags.add(face.flag);
-        self.details = Some(face.details);
+        // What a filter refuses it has named; what comes after an answer has another name.
+        if self.details.is_none() || self.status.is_some() {
+            self.details = Some(Details::Fixed(face.details));
+        }
         self.end_try(Ending::Failed, Instant::now());
         if let Target::Cluster(cluster) = &self.target {
             let why = match fault.cause {
@@ -269,7 +273,7 @@ impl Drop for Record {
             self.end_try(self.ending(), now);
         } else {
             self.flags.add(CALLER_GONE.0);
-            self.details = Some(CALLER_GONE.1);
+            self.details = Some(Details::Fixed(CALLER_GONE.1));
         }
         let key = self.key();
         let cache = &self.worker.series;
@@ -291,7 +295,7 @@ impl Drop for Record {
             time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
             duration,
             status: Some(key.status),
-            details: self.details,
+            details: self.details.as_ref().map(Details::as_str),
             flags: self.flags,
             grpc_status: self.grpc_status.filter(|_| self.grpc),
             bytes_received: self.source.as_ref().map_or(0, |source| source.bytes()),

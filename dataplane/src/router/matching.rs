@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::{Dice, View};
 use crate::spec::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
@@ -19,20 +19,40 @@ pub(super) fn matches(conditions: &RouteMatch, view: &View<'_>, dice: &mut impl 
 }
 
 fn path_matches(condition: &PathMatch, ignore_case: bool, path: &str) -> bool {
+    let path = path.as_bytes();
     match condition {
         PathMatch::Prefix(prefix) => starts_with(path, prefix, ignore_case),
         PathMatch::SegmentPrefix(prefix) => {
-            starts_with(path, prefix, ignore_case)
-                && matches!(path.as_bytes().get(prefix.len()), None | Some(b'/'))
+            starts_with(path, prefix, ignore_case) && matches!(path.get(prefix.len()), None | Some(b'/'))
         }
         PathMatch::Exact(text) => equals(path, text, ignore_case),
-        PathMatch::Regex(regex) => whole(regex, path.as_bytes()),
+        PathMatch::Regex(regex) => whole(regex, path),
     }
 }
 
 /// Whether a condition on a header holds.
 pub(crate) fn header_matches(condition: &HeaderMatch, view: &View<'_>) -> bool {
     holds(condition, header(&condition.name, view))
+}
+
+/// Whether a condition on a header holds for the lines that came under its name, each by itself: for all of them, or,
+/// where doubt must not pass for a no, for any of them or for all in one, as some readers take them.
+pub(crate) fn lines_match(condition: &HeaderMatch, view: &View<'_>, any: bool) -> bool {
+    let all = view.headers.get_all(&condition.name);
+    let several = all.iter().nth(1).is_some() && !matches!(condition.value, ValueMatch::Present(_));
+    let mut lines = all.iter().map(HeaderValue::as_bytes);
+    match (several, any) {
+        (false, _) => header_matches(condition, view),
+        (true, false) => lines.all(|line| holds(condition, Some(Cow::Borrowed(line)))),
+        (true, true) => {
+            lines.any(|line| holds(condition, Some(Cow::Borrowed(line)))) || header_matches(condition, view)
+        }
+    }
+}
+
+/// Whether a condition on a header holds where there are no headers.
+pub(crate) fn absent_matches(condition: &HeaderMatch) -> bool {
+    holds(condition, None)
 }
 
 /// Whether a condition on a header of a response holds.
@@ -90,28 +110,23 @@ fn query_matches(condition: &QueryMatch, query: Option<&str>) -> bool {
 
 /// Whether a value meets a condition.
 pub(crate) fn value_matches(matcher: &ValueMatch, value: &[u8]) -> bool {
-    if let ValueMatch::Regex(regex) = matcher {
-        return whole(regex, value);
-    }
-    // Bytes that are no text match no text.
-    let Ok(value) = std::str::from_utf8(value) else { return false };
+    // Bytes that are no text are compared all the same: who adds one to a value does not get past a rule for it.
     match matcher {
         ValueMatch::Present(wanted) => *wanted,
         ValueMatch::Exact { text, ignore_case } => equals(value, text, *ignore_case),
         ValueMatch::Prefix { text, ignore_case } => starts_with(value, text, *ignore_case),
         ValueMatch::Suffix { text, ignore_case } => {
-            value.len() >= text.len()
-                && value.as_bytes()[value.len() - text.len()..]
-                    .iter()
-                    .zip(text.as_bytes())
-                    .all(|(a, b)| same(*a, *b, *ignore_case))
+            let start = value.len().checked_sub(text.len());
+            start.is_some_and(|start| equals(&value[start..], text, *ignore_case))
         }
-        ValueMatch::Contains { text, ignore_case: false } => value.contains(text.as_str()),
-        ValueMatch::Contains { text, ignore_case: true } => {
-            value.to_ascii_lowercase().contains(&text.to_ascii_lowercase())
+        ValueMatch::Contains { text, ignore_case } => {
+            text.is_empty() || value.windows(text.len()).any(|part| equals(part, text, *ignore_case))
         }
-        ValueMatch::Range { start, end } => value.parse::<i64>().is_ok_and(|n| (*start..*end).contains(&n)),
-        ValueMatch::Regex(regex) => whole(regex, value.as_bytes()),
+        ValueMatch::Range { start, end } => {
+            let number = std::str::from_utf8(value).ok().and_then(|value| value.parse::<i64>().ok());
+            number.is_some_and(|number| (*start..*end).contains(&number))
+        }
+        ValueMatch::Regex(regex) => whole(regex, value),
     }
 }
 
@@ -120,17 +135,10 @@ pub(crate) fn whole(regex: &regex::bytes::Regex, value: &[u8]) -> bool {
     regex.find(value).is_some_and(|found| found.len() == value.len())
 }
 
-fn starts_with(value: &str, prefix: &str, ignore_case: bool) -> bool {
-    if !ignore_case {
-        return value.starts_with(prefix);
-    }
-    value.as_bytes().get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+fn starts_with(value: &[u8], prefix: &str, ignore_case: bool) -> bool {
+    value.get(..prefix.len()).is_some_and(|head| equals(head, prefix, ignore_case))
 }
 
-fn equals(value: &str, text: &str, ignore_case: bool) -> bool {
-    if ignore_case { value.eq_ignore_ascii_case(text) } else { value == text }
-}
-
-fn same(a: u8, b: u8, ignore_case: bool) -> bool {
-    a == b || (ignore_case && a.eq_ignore_ascii_case(&b))
+fn equals(value: &[u8], text: &str, ignore_case: bool) -> bool {
+    if ignore_case { value.eq_ignore_ascii_case(text.as_bytes()) } else { value == text.as_bytes() }
 }

@@ -151,6 +151,8 @@ pub enum Field {
     Status,
     /// `RESPONSE_CODE_DETAILS`.
     Details,
+    /// `CONNECTION_TERMINATION_DETAILS`.
+    Termination,
     /// `RESPONSE_FLAGS`.
     Flags,
     /// `BYTES_RECEIVED`.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{AccessLogs, DownstreamTls, ListenerProtocol};
+use super::{AccessLogs, DownstreamTls, ListenerProtocol, Rbac};
 
 /// One filter chain.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Chain {
     pub matches: ChainMatch,
     /// TLS that ends here; none is plain text, or TLS that passes through.
     pub tls: Option<Arc<DownstreamTls>>,
+    /// Who may connect (`envoy.extensions.filters.network.rbac.v3`), in order.
+    pub guards: Vec<Arc<Rbac>>,
     /// What to do with a connection.
     pub protocol: ListenerProtocol,
     /// Close a connection on which nothing moves for this long (TCP) or that idles between requests (HTTP).

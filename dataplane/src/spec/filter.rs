@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
-use super::{HeaderMatch, ValueMatch};
+use super::{HeaderMatch, Rbac, ValueMatch};
 
 /// An HTTP filter before the router.
 #[derive(Clone, Debug)]
@@ -26,6 +26,21 @@ pub enum FilterConfig {
     Injection(Arc<Injection>),
     /// `envoy.extensions.filters.http.buffer.v3`: most bytes of a request's body.
     Buffer(u32),
+    /// `envoy.extensions.filters.http.rbac.v3`.
+    Rbac(Arc<Rbac>),
+}
+
+impl HttpFilter {
+    /// Whether it does nothing where no route speaks of it.
+    pub fn is_idle(&self) -> bool {
+        self.disabled
+            || match &self.config {
+                FilterConfig::Cors(policy) => policy.is_none(),
+                FilterConfig::Injection(faults) => faults.delay.is_none() && faults.abort.is_none(),
+                FilterConfig::Rbac(rbac) => rbac.is_empty(),
+                FilterConfig::Buffer(_) => false,
+            }
+    }
 }
 
 /// What a table, host or route says of the filter of a name. The most specific word counts.

@@ -28,6 +28,14 @@ impl Peer {
         Some(Self { chain: chain.to_vec(), names, verified, spiffe })
     }
 
+    /// Every name that was proven, the strongest first: URIs, DNS names, the subject (Envoy's order for RBAC). A certificate
+    /// that claims a SPIFFE id without being an SVID proves nothing.
+    pub fn proven(&self) -> impl Iterator<Item = &str> {
+        let names = Some(&self.names).filter(|names| self.verified && !names.is_false_svid());
+        let all = names.into_iter().flat_map(|of| of.uris.iter().chain(&of.dns).chain([&of.subject]));
+        all.map(String::as_str)
+    }
+
     /// The identity that was proven, for metrics and logs: a SPIFFE id, or the first URI.
     pub fn principal(&self) -> Option<&str> {
         self.names.principal().filter(|_| self.verified)

@@ -184,6 +184,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
 fn chain(protocol: ListenerProtocol) -> Chain {
     let (matches, idle_timeout) = (ChainMatch::default(), Duration::from_secs(60));
     Chain {
+        guards: Vec::new(),
         name: "".into(),
         matches,
         tls: None,

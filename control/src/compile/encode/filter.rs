@@ -24,7 +24,7 @@ use weft_proto::xds::{
     google::protobuf::Any,
 };
 
-use super::{any, duration, flag, number, route::string_match};
+use super::{access, any, duration, flag, number, route::string_match};
 use crate::{
     compile::ir::{Direction, Filters},
     documents::{AbortStatus, Cors, Fault},
@@ -48,6 +48,12 @@ pub(super) fn of_listener(direction: Direction) -> Vec<HttpFilter> {
     // Who calls injects faults into its own requests and keeps to its origins; who serves need not do it again.
     if direction != Direction::Inbound {
         filters.push(filter(CORS, &EncodedCors::default()));
+    }
+    // Who serves says who may ask.
+    if direction != Direction::Outbound {
+        filters.extend(access::filters());
+    }
+    if direction != Direction::Inbound {
         filters.push(filter(FAULT, &HttpFault::default()));
     }
     let off = HttpFilter { disabled: true, ..filter(BUFFER, &Buffer { max_request_bytes: number(1) }) };
@@ -71,7 +77,7 @@ pub(super) fn router() -> HttpFilter {
     filter(ROUTER, &Router::default())
 }
 
-fn filter<M: Message>((name, config_type): Kind, config: &M) -> HttpFilter {
+pub(super) fn filter<M: Message>((name, config_type): Kind, config: &M) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(any(config_type, config))),

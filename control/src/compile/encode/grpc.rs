@@ -38,7 +38,7 @@ use weft_proto::xds::{
 };
 
 use super::{
-    address, ads, any, cluster, filter,
+    access, address, ads, any, cluster, filter,
     listener::{HCM, HCM_TYPE},
     route,
 };
@@ -70,7 +70,7 @@ pub(crate) fn client_listener(target: &str) -> Listener {
 }
 
 /// The listener of a server.
-pub(crate) fn server_listener(name: &str, bind: SocketAddr) -> Listener {
+pub(crate) fn server_listener(name: &str, bind: SocketAddr, access: &ir::Access) -> Listener {
     let route = Route {
         r#match: Some(RouteMatch {
             path_specifier: Some(PathSpecifier::Prefix(String::new())),
@@ -91,7 +91,7 @@ pub(crate) fn server_listener(name: &str, bind: SocketAddr) -> Listener {
         name: HCM.to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(
             HCM_TYPE,
-            &manager(RouteSpecifier::RouteConfig(routes), vec![filter::router()]),
+            &manager(RouteSpecifier::RouteConfig(routes), access::of_grpc_server(access)),
         ))),
     };
     Listener {

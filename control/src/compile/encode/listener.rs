@@ -34,7 +34,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{access_log, address, ads, any, duration, filter, flag, number, route, tls};
+use super::{access, access_log, address, ads, any, duration, filter, flag, number, tls};
 use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport, Way};
 
 pub(super) const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -120,19 +120,22 @@ fn listener_filters(listener: &Listener) -> Vec<ListenerFilter> {
 }
 
 fn chain(listener: &Listener, chain: &Chain) -> FilterChain {
-    let filter = match &chain.serves {
+    let filters = match &chain.serves {
         Serves::Named(name) => {
             let rds = Rds { config_source: ads(), route_config_name: name.to_string() };
-            http(listener, RouteSpecifier::Rds(rds))
+            vec![http(listener, RouteSpecifier::Rds(rds))]
         }
-        Serves::Inline(table) => http(listener, RouteSpecifier::RouteConfig(route::route_config(table))),
-        Serves::Tcp(tcp) => typed(TCP, any(TCP_TYPE, &tcp_proxy(listener, tcp))),
+        Serves::Tcp(tcp) => {
+            let mut filters = access::of_connections(&tcp.access);
+            filters.push(typed(TCP, any(TCP_TYPE, &tcp_proxy(listener, tcp))));
+            filters
+        }
     };
     let matches = &chain.matches;
     FilterChain {
         name: chain.name.to_string(),
         filter_chain_match: (*matches != ChainMatch::default()).then(|| chain_match(matches)),
-        filters: vec![filter],
+        filters,
         transport_socket: chain.tls.as_ref().map(tls::downstream),
         // Nobody holds a connection without finishing its handshake.
         transport_socket_connect_timeout: chain.tls.as_ref().and_then(|_| duration(HANDSHAKE_TIMEOUT)),

@@ -10,7 +10,7 @@ use crate::{
     compile::{
         World,
         edge::{self, Served},
-        ir::{Chain, ChainMatch, RouteConfig, ServerTls, Serves, VirtualHost},
+        ir::{Access, Chain, ChainMatch, RouteConfig, ServerTls, Serves, VirtualHost},
         lens::Lens,
         routes::View,
     },
@@ -75,7 +75,10 @@ impl Chains {
         documents.dedup();
         self.documents.extend(documents.iter().cloned());
         let hosts = of.names.isolated(of.own, &[host], hosts);
-        self.tables.push((RouteConfig { name, hosts, on_demand: false, ignore_port: true }, documents));
+        self.tables.push((
+            RouteConfig { name, hosts, on_demand: false, ignore_port: true, access: Access::default() },
+            documents,
+        ));
     }
 
     /// Connections, in TLS that goes through or ends here, or in plain text.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ipnet::IpNet;
 use weft_proto::node::Address;
 
-use super::{RouteConfig, ServerTls};
+use super::{Access, ServerTls};
 use crate::access_log::AccessLog;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,8 +98,6 @@ pub(crate) enum Application {
 pub(crate) enum Serves {
     /// HTTP, routed by a named table.
     Named(Arc<str>),
-    /// HTTP, routed by a table of its own.
-    Inline(RouteConfig),
     /// Bytes.
     Tcp(Tcp),
 }
@@ -110,6 +108,8 @@ pub(crate) struct Tcp {
     /// At least one; the weights sum above zero.
     pub(crate) clusters: Vec<(Arc<str>, u32)>,
     pub(crate) idle_timeout: Option<Duration>,
+    /// What is checked of every connection.
+    pub(crate) access: Access,
 }
 
 impl Listener {
@@ -143,9 +143,18 @@ impl Listener {
     pub(crate) fn tcp_clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         let tcp = self.all_chains().filter_map(|chain| match &chain.serves {
             Serves::Tcp(tcp) => Some(tcp),
-            Serves::Named(_) | Serves::Inline(_) => None,
+            Serves::Named(_) => None,
         });
         tcp.flat_map(|tcp| tcp.clusters.iter().map(|(name, _)| name))
+    }
+
+    /// Has every connection checked that is relayed as bytes.
+    pub(crate) fn guard_connections(&mut self, access: &Access) {
+        for chain in self.chains.iter_mut().chain(self.default.as_deref_mut()) {
+            if let Serves::Tcp(tcp) = &mut chain.serves {
+                tcp.access = access.clone();
+            }
+        }
     }
 
     /// Every chain, the default last.
@@ -157,6 +166,6 @@ impl Listener {
 impl Tcp {
     /// To one cluster.
     pub(crate) fn to(cluster: Arc<str>, idle_timeout: Option<Duration>) -> Self {
-        Self { clusters: vec![(cluster, 1)], idle_timeout }
+        Self { clusters: vec![(cluster, 1)], idle_timeout, access: Access::default() }
     }
 }

@@ -8,6 +8,7 @@ use crate::spec::{ListenerProtocol, TcpListener};
 fn chain(name: &str, matches: ChainMatch) -> Chain {
     let tcp = TcpListener { stat_prefix: "".into(), clusters: Vec::new(), hash_source_ip: false };
     Chain {
+        guards: Vec::new(),
         name: name.into(),
         matches,
         tls: None,

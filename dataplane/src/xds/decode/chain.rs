@@ -1,6 +1,6 @@
 //! `FilterChain`: which connections it is for, and what it does with them.
 
-use std::{mem::take, net::IpAddr};
+use std::{mem::take, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use prost::Message;
@@ -15,7 +15,7 @@ use weft_proto::xds::envoy::config::{
 use super::{
     At, Refusal,
     listener::{self, Served},
-    nothing_left, pass_over, tls,
+    nothing_left, pass_over, rbac, tls,
 };
 use crate::{
     listener::chains::{Chains, Overlap},
@@ -40,22 +40,23 @@ fn chain(mut raw: FilterChain) -> Result<Chain, Refusal> {
     let digest = Sha256::digest(raw.encode_to_vec()).into();
     let name = take(&mut raw.name).into();
     let matches = raw.filter_chain_match.take().map(chain_match).transpose().at("filter_chain_match")?;
-    let mut filters = take(&mut raw.filters);
-    if filters.len() > 1 {
-        let problem = format!("{:?} before the last filter is not supported by this proxy", filters[0].name);
-        return Err(Refusal::new("filters[0]", problem));
+    let mut configs = Vec::new();
+    for (i, filter) in take(&mut raw.filters).into_iter().enumerate() {
+        match filter.config_type {
+            Some(ConfigType::TypedConfig(any)) => configs.push(any),
+            _ => return Err(Refusal::new("typed_config", "missing")).at_index("filters", i),
+        }
     }
-    let filter = filters.pop().ok_or_else(|| Refusal::new("filters", "empty"))?;
-    let Some(ConfigType::TypedConfig(any)) = filter.config_type else {
-        return Err(Refusal::new("filters[0].typed_config", "missing"));
-    };
+    let last = configs.pop().ok_or_else(|| Refusal::new("filters", "empty"))?;
+    let guard = |(i, any)| rbac::of_connections(any).at("typed_config").at_index("filters", i).map(Arc::new);
+    let guards = configs.iter().enumerate().map(guard).collect::<Result<_, _>>()?;
     let Served { protocol, idle_timeout, access_logs } =
-        listener::network_filter(&any).at("filters[0].typed_config")?;
+        listener::network_filter(&last).at("typed_config").at_index("filters", configs.len())?;
     pass_over!(raw: metadata);
     let tls = tls::downstream(raw.transport_socket.take(), raw.transport_socket_connect_timeout.take())?;
     nothing_left(&raw)?;
     let (matches, access_logs) = (matches.unwrap_or_default(), access_logs.shared());
-    Ok(Chain { name, matches, tls, protocol, idle_timeout, access_logs, digest })
+    Ok(Chain { name, matches, tls, guards, protocol, idle_timeout, access_logs, digest })
 }
 
 fn chain_match(mut raw: FilterChainMatch) -> Result<ChainMatch, Refusal> {
@@ -110,13 +111,16 @@ fn server_name(name: String) -> Result<String, Refusal> {
 }
 
 fn prefixes(raw: Vec<CidrRange>, field: &str) -> Result<Vec<IpNet>, Refusal> {
-    let prefix = |range: CidrRange| {
-        let address: IpAddr = range.address_prefix.parse().map_err(|_| {
-            Refusal::new("address_prefix", format!("{:?} is no address", range.address_prefix))
-        })?;
-        let length = range.prefix_len.map_or(0, |length| length.value);
-        let net = u8::try_from(length).ok().and_then(|length| IpNet::new(address, length).ok());
-        net.ok_or_else(|| Refusal::new("prefix_len", format!("{length} is too long")))
-    };
     raw.into_iter().enumerate().map(|(i, range)| prefix(range).at_index(field, i)).collect()
+}
+
+/// A range of addresses.
+pub(super) fn prefix(range: CidrRange) -> Result<IpNet, Refusal> {
+    let address: IpAddr = range
+        .address_prefix
+        .parse()
+        .map_err(|_| Refusal::new("address_prefix", format!("{:?} is no address", range.address_prefix)))?;
+    let length = range.prefix_len.map_or(0, |length| length.value);
+    let net = u8::try_from(length).ok().and_then(|length| IpNet::new(address, length).ok());
+    net.ok_or_else(|| Refusal::new("prefix_len", format!("{length} is too long")))
 }

@@ -12,13 +12,14 @@ use weft_proto::xds::{
                 buffer::v3::{Buffer, BufferPerRoute, buffer_per_route},
                 cors::v3::{Cors as RawCors, CorsPolicy},
                 fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType},
+                rbac::v3::{Rbac, RbacPerRoute},
             },
         },
     },
     google::protobuf::Any,
 };
 
-use super::{At, Refusal, duration, is, matching, nothing_left, pass_over, unknown_type, unpack};
+use super::{At, Refusal, duration, is, matching, nothing_left, pass_over, rbac, unknown_type, unpack};
 use crate::{
     fault::grpc_of_status,
     spec::{Abort, Cors, Delay, FilterChange, FilterConfig, FilterOverride, Injection},
@@ -26,7 +27,7 @@ use crate::{
 
 /// Whether a filter of a listener is one that this proxy has.
 pub(super) fn known_of_listener(any: &Any) -> bool {
-    is::<RawCors>(any) || is::<HttpFault>(any) || is::<Buffer>(any)
+    is::<RawCors>(any) || is::<HttpFault>(any) || is::<Buffer>(any) || is::<Rbac>(any)
 }
 
 /// What a filter of a listener is.
@@ -40,6 +41,9 @@ pub(super) fn of_listener(any: &Any) -> Result<FilterConfig, Refusal> {
     }
     if is::<Buffer>(any) {
         return buffer(unpack(any)?);
+    }
+    if is::<Rbac>(any) {
+        return rbac::of_listener(any);
     }
     Err(unknown_type(any))
 }
@@ -77,7 +81,7 @@ fn change(any: &Any) -> Result<Option<FilterChange>, Refusal> {
 }
 
 fn known_of_route(any: &Any) -> bool {
-    is::<CorsPolicy>(any) || is::<HttpFault>(any) || is::<BufferPerRoute>(any)
+    is::<CorsPolicy>(any) || is::<HttpFault>(any) || is::<BufferPerRoute>(any) || is::<RbacPerRoute>(any)
 }
 
 fn of_route(any: &Any) -> Result<FilterChange, Refusal> {
@@ -85,6 +89,8 @@ fn of_route(any: &Any) -> Result<FilterChange, Refusal> {
         FilterConfig::Cors(Some(Arc::new(cors(unpack(any)?)?)))
     } else if is::<HttpFault>(any) {
         FilterConfig::Injection(Arc::new(injection(unpack(any)?)?))
+    } else if is::<RbacPerRoute>(any) {
+        return rbac::of_route(any);
     } else if is::<BufferPerRoute>(any) {
         match unpack::<BufferPerRoute>(any)?.r#override {
             Some(buffer_per_route::Override::Disabled(true)) => return Ok(FilterChange::Disabled),

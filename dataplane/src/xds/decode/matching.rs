@@ -159,6 +159,11 @@ pub(super) fn substitution(text: &str) -> Result<String, Refusal> {
     Ok(out)
 }
 
+/// A regular expression of our own making.
+pub(super) fn pattern(pattern: &str) -> Result<Regex, Refusal> {
+    build(pattern)
+}
+
 fn build(pattern: &str) -> Result<Regex, Refusal> {
     RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
         Refusal::new("regex", error.to_string().lines().last().unwrap_or("not valid").trim().to_owned())
