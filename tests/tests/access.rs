@@ -11,6 +11,7 @@ use weft_tests::{
     program::{free_port, free_ports},
     services::{Registered, files_yaml},
     tls::{Authority, Client},
+    wait::listening,
 };
 
 const KINDS: [&str; 2] = ["weft", "envoy"];
@@ -251,6 +252,7 @@ async fn s31_connections_pass_only_where_what_is_known_of_them_lets_them() {
         let proxy = proxy(&mesh, kind, &metadata).await;
         mesh.synced(1, SYNC).await;
         for (name, passes, door) in doors {
+            listening(name, door).await;
             let echo = tcp_exchange(door, "hello").await.map(|(_, echo)| echo).unwrap_or_default();
             assert_eq!(!echo.is_empty(), passes, "{kind}: {name}: {echo:?}");
         }
@@ -329,6 +331,7 @@ async fn s22_a_peer_is_who_its_certificate_says_letter_by_letter() {
         };
         let _proxy = proxy(&mesh, kind, &metadata).await;
         mesh.synced(1, SYNC).await;
+        listening("the gateway", secure).await;
         for (id, status) in [
             ("spiffe://cluster.local/ns/a/sa/web", 200),
             ("spiffe://cluster.local/ns/a/sa/webx", 403),
