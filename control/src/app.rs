@@ -125,6 +125,7 @@ impl App {
                 outbound_policy: settings.outbound_policy,
                 locality: settings.locality_lb.clone(),
                 logs: settings.logs.clone(),
+                trust_domain: Some(settings.identity.trust_domain.as_str().into()),
             }),
             publisher: publisher.clone(),
             compiled,

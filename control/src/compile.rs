@@ -81,6 +81,7 @@ pub struct Compiler {
     /// How load goes by locality where no document says.
     locality: Arc<LocalityLb>,
     logs: Arc<MeshLogs>,
+    trust_domain: Option<Arc<str>>,
 }
 
 /// What holds for the whole mesh.
@@ -92,6 +93,8 @@ pub struct Options {
     pub locality: LocalityLb,
     /// What is logged.
     pub logs: MeshLogs,
+    /// What identities of the mesh begin with; none is the mesh's domain.
+    pub trust_domain: Option<Arc<str>>,
 }
 
 /// Everything compiled from one registry snapshot and one set of documents.
@@ -102,6 +105,7 @@ pub struct World {
     outbound_policy: OutboundPolicy,
     domain: Arc<str>,
     logs: Arc<MeshLogs>,
+    trust_domain: Arc<str>,
     services: Services,
     /// With every rule where it counts.
     documents: Arc<DocumentSet>,
@@ -136,13 +140,14 @@ pub struct Recompiled {
 impl Compiler {
     /// Nothing compiled yet, of a mesh for which `options` hold.
     pub fn new(options: Options) -> Self {
-        let Options { outbound_policy, locality, logs } = options;
+        let Options { outbound_policy, locality, logs, trust_domain } = options;
         Self {
             world: Arc::default(),
             resolved: Resolved::default(),
             outbound_policy,
             locality: Arc::new(locality),
             logs: Arc::new(logs),
+            trust_domain,
         }
     }
 
@@ -259,6 +264,7 @@ impl Compiler {
             outbound_policy: self.outbound_policy,
             domain,
             logs: self.logs.clone(),
+            trust_domain: self.trust_domain.clone().unwrap_or_else(|| mesh.domain.clone()),
             services,
             documents,
             labels_asked,

@@ -304,7 +304,7 @@ impl Scope<'_> {
             Some(one) => Workload { namespace: &one.namespace, labels: &one.labels },
         };
         let world = self.sight.world();
-        let spot = Spot { layer, port, trust_domain: &world.domain };
+        let spot = Spot { layer, port, trust_domain: &world.trust_domain };
         access::compile(&world.documents, workload, spot)
     }
 

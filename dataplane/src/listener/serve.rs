@@ -7,7 +7,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 
-use super::{Secured, Serving};
+use super::Serving;
 use crate::{
     body::Incoming,
     filter::rbac,
