@@ -10,7 +10,7 @@ pub mod record;
 mod reply;
 mod tunnel;
 
-use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header::SET_COOKIE, request::Parts};
@@ -210,14 +210,16 @@ async fn forward(
     if let (Some(source), Some(max)) = (&source, bytes_max)
         && source.size().is_none()
     {
-        deadline.hold(started, Some(source), source.gather(max)).await?;
+        deadline.hold(started, Some(source), pin!(source.gather(max))).await?;
     }
     for mirror in &forward.mirrors {
         mirror::copy(worker, snapshot, mirror, &outgoing, forward.timeout);
     }
-    let ready = outgoing.ready(cluster, http2)?;
-    let tries = settle(serving, cluster, forward.retry.as_ref(), hashed.hash, ready, record);
-    let held = deadline.hold(started, source.as_deref(), tries).await;
+    let mut ready = outgoing.ready(cluster, http2)?;
+    let held = {
+        let tries = pin!(settle(serving, cluster, forward.retry.as_ref(), hashed.hash, &mut ready, record));
+        deadline.hold(started, source.as_deref(), tries).await
+    };
     let (mut response, lease) =
         held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
     record.status = Some(response.status());
@@ -315,7 +317,7 @@ async fn settle(
     cluster: &Rc<Cluster>,
     policy: Option<&RetryPolicy>,
     hash: Option<u64>,
-    mut outgoing: Ready,
+    outgoing: &mut Ready,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Fault> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
@@ -330,7 +332,7 @@ async fn settle(
         };
         let host = worker.with_rng(|rng| cluster.choose(rng, hash, &serving.ends, before))?;
         record.try_at(&host);
-        let result = attempt(&host, cluster, policy, &mut outgoing, retries_left == 0).await;
+        let result = attempt(&host, cluster, policy, outgoing, retries_left == 0).await;
         let outcome = match &result {
             Ok((response, _)) => {
                 Outcome::Response { status: response.status(), grpc: grpc_status(response.headers()) }

@@ -1,6 +1,6 @@
 //! How long a request may take, as a whole and without any byte moving.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -37,14 +37,14 @@ impl Deadline {
         }
     }
 
-    /// Runs `work` while there is time. A body that is being sent counts as moving.
+    /// Runs `work` while there is time. A body that is being sent counts as moving. The work is pinned by whoever asks: taken
+    /// by value it would be held twice, and a request's future is moved a few times.
     pub async fn hold<T>(
         &self,
         started: Instant,
         source: Option<&Source>,
-        work: impl Future<Output = Result<T, Fault>>,
+        mut work: Pin<&mut impl Future<Output = Result<T, Fault>>>,
     ) -> Result<T, Fault> {
-        let mut work = pin!(work);
         let sent = || source.map_or(0, Source::bytes);
         let (mut moved, mut seen) = (started, 0);
         loop {
@@ -63,6 +63,8 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -80,7 +82,8 @@ mod tests {
     async fn work_that_never_ends_is_given_up() {
         let now = Instant::now();
         let deadline = Deadline { end: None, idle: Some(SECOND) };
-        let given_up = deadline.hold(now, None, std::future::pending::<Result<(), Fault>>()).await;
+        let work = pin!(std::future::pending::<Result<(), Fault>>());
+        let given_up = deadline.hold(now, None, work).await;
         assert_eq!(given_up, Err(Cause::IdleTimeout.into()));
         assert_eq!(now.elapsed(), SECOND);
     }
