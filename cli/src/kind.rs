@@ -64,6 +64,9 @@ pub enum Kind {
     /// Namespace documents, for their labels.
     #[value(aliases = ["namespace", "ns"])]
     Namespaces,
+    /// ConfigMap documents.
+    #[value(aliases = ["configmap", "cm"])]
+    Configmaps,
     /// Secret documents, without their values.
     #[value(aliases = ["secret"])]
     Secrets,
@@ -110,6 +113,7 @@ impl Kind {
             Kind::Tcproutes => Some("TCPRoute"),
             Kind::Referencegrants => Some("ReferenceGrant"),
             Kind::Namespaces => Some("Namespace"),
+            Kind::Configmaps => Some("ConfigMap"),
             Kind::Secrets => Some("Secret"),
             Kind::Services | Kind::Endpoints | Kind::Proxies | Kind::Sources => None,
         }

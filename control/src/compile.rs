@@ -188,6 +188,7 @@ impl Compiler {
             && same(documents.authorization_policies(), before.authorization_policies())
             && same(documents.edge_gateways(), before.edge_gateways())
             && same(documents.secrets(), before.secrets())
+            && same(documents.config_maps(), before.config_maps())
             && documents.iter().filter(edge).map(Arc::as_ptr).eq(before.iter().filter(edge).map(Arc::as_ptr));
         let same_documents =
             same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));

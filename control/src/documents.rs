@@ -41,6 +41,7 @@ mod authorization;
 pub mod by_host;
 mod check;
 pub mod claims;
+mod config_map;
 pub mod delegate;
 mod destination_rule;
 mod duration;
@@ -76,6 +77,7 @@ pub(crate) use check::gateway_name;
 pub use authorization::{
     AccessAction, AccessRule, AuthorizationPolicy, Clause, PathPattern, TextPattern, Values,
 };
+pub use config_map::ConfigMap;
 pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, HostNamespace, Server, ServerClass, ServerHost, ServerProtocol};
 pub use health_check::{HealthCheck, HealthCheckPolicy, Probe};
@@ -167,6 +169,8 @@ pub enum DocumentSpec {
     Secret(Secret),
     /// Who may do what.
     AuthorizationPolicy(AuthorizationPolicy),
+    /// Authorities, for those who refer to them.
+    ConfigMap(ConfigMap),
 }
 
 /// Without its text, which may be a secret.
@@ -202,6 +206,7 @@ impl Document {
             DocumentSpec::Gateway(_)
             | DocumentSpec::Sidecar(_)
             | DocumentSpec::Secret(_)
+            | DocumentSpec::ConfigMap(_)
             | DocumentSpec::HealthCheckPolicy(_)
             | DocumentSpec::WorkloadEntry(_)
             | DocumentSpec::WorkloadGroup(_)

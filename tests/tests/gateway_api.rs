@@ -24,12 +24,17 @@ kind: Gateway
 metadata: {name: edge}
 spec:
   gatewayClassName: weft
+  tls:
+    frontend:
+      default: {}
+      perPort: [{port: 8443, tls: {validation: {caCertificateRefs: [{group: \"\", kind: ConfigMap, name: partners}]}}}]
   listeners:
   - {name: web, port: 443, protocol: HTTPS, hostname: web.test, tls: {certificateRefs: [{name: web}]}}
   - {name: wild, port: 443, protocol: HTTPS, hostname: \"*.wild.test\", tls: {certificateRefs: [{name: wild, namespace: other}]}}
   - {name: mutual, port: 443, protocol: HTTPS, hostname: mutual.wild.test, tls: {certificateRefs: [{name: mutual}], options: {gateway.istio.io/tls-terminate-mode: MUTUAL}}}
   - {name: nobody, port: 443, protocol: HTTPS, hostname: nobody.wild.test, tls: {certificateRefs: [{name: nobody}]}}
   - {name: through, port: 443, protocol: TLS, hostname: \"*.through.test\", tls: {mode: Passthrough}}
+  - {name: clients, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: web}]}}
   - {name: bytes, port: 5432, protocol: TCP}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -72,24 +77,35 @@ fn service_of(answer: &Answer) -> String {
     seen.service
 }
 
-/// One edge proxy of each kind, with the addresses of its ports 443 and 5432.
-async fn proxies(mesh: &Mesh) -> Vec<(&'static str, SocketAddr, SocketAddr, Proxy)> {
+/// A ConfigMap of authorities.
+fn authorities(name: &str, of: &Authority) -> String {
+    let lines: String = of.pem().lines().map(|line| format!("    {line}\n")).collect();
+    format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  ca.crt: |\n{lines}")
+}
+
+/// One edge proxy of each kind, with the addresses of its ports 443, 8443 and 5432.
+async fn proxies(mesh: &Mesh) -> Vec<(&'static str, [SocketAddr; 3], Proxy)> {
     let mut proxies = Vec::new();
     for kind in ["weft", "envoy"] {
-        let [secure, bytes] = free_ports();
+        let ports: [SocketAddr; 3] = free_ports();
+        let [secure, clients, bytes] = ports;
         let metadata = NodeMetadata {
             role: Role::Gateway,
             namespace: "default".into(),
             workload: "edge".into(),
             gateway_bind: Some(secure.ip()),
-            gateway_ports: BTreeMap::from([(443, secure.port()), (5432, bytes.port())]),
+            gateway_ports: BTreeMap::from([
+                (443, secure.port()),
+                (8443, clients.port()),
+                (5432, bytes.port()),
+            ]),
             ..NodeMetadata::default()
         };
         let proxy = match kind {
             "weft" => mesh.weft_proxy(kind, &metadata).await,
             _ => mesh.envoy(kind, &metadata).await,
         };
-        proxies.push((kind, secure, bytes, proxy));
+        proxies.push((kind, ports, proxy));
     }
     mesh.synced(proxies.len(), SYNC).await;
     proxies
@@ -118,13 +134,14 @@ async fn listeners_serve_each_name_with_its_certificate_and_connections_by_their
         ca.issue("web.test").secret("default", "web", None),
         ca.issue("*.wild.test").secret("other", "wild", None),
         ca.issue("mutual.wild.test").secret("default", "mutual", Some(&partners)),
+        authorities("partners", &partners),
         GRANT.to_owned(),
         GATEWAY.to_owned(),
     ];
     mesh.apply(&documents.concat()).await.unwrap();
     let proxies = proxies(&mesh).await;
     let partner = partners.issue("partner.test");
-    for (kind, secure, bytes, _proxy) in &proxies {
+    for (kind, [secure, clients, bytes], _proxy) in &proxies {
         for protocol in [Protocol::H1, Protocol::H2] {
             let (plain, known) =
                 (Client::new(&ca, None, protocol), Client::new(&ca, Some(&partner), protocol));
@@ -149,6 +166,9 @@ async fn listeners_serve_each_name_with_its_certificate_and_connections_by_their
             }
         }
         let client = Client::new(&ca, None, Protocol::H1);
+        let known = Client::new(&ca, Some(&partner), Protocol::H1);
+        assert_eq!(known.get(*clients, "web.test", "web.test").await.unwrap().status, 200, "{kind}");
+        assert!(client.get(*clients, "web.test", "web.test").await.is_err(), "{kind}");
         let answer = client.get(*secure, "a.through.test", "a.through.test").await.unwrap();
         assert_eq!(service_of(&answer), "through", "{kind}");
 
@@ -163,7 +183,7 @@ async fn listeners_serve_each_name_with_its_certificate_and_connections_by_their
 
     let removed = mesh.command(&["delete", "referencegrant", "certificates", "-n", "other"]);
     assert_eq!(removed.status.code(), Some(0), "{}", String::from_utf8_lossy(&removed.stderr));
-    for (kind, secure, ..) in &proxies {
+    for (kind, [secure, ..], _proxy) in &proxies {
         let client = Client::new(&ca, None, Protocol::H1);
         until(&format!("{kind} to lose the certificate"), SYNC, async || {
             match client.get(*secure, "a.wild.test", "a.wild.test").await {

@@ -16,7 +16,9 @@ use super::{
     ir::{Secret, SecretContent, version},
 };
 use crate::{
-    documents::{self, Document, DocumentSet, ROOT_NAMESPACE, gateway_api::ObjectRef, secret::beside},
+    documents::{
+        self, Document, DocumentSet, ROOT_NAMESPACE, attach::Believed, gateway_api::ObjectRef, secret::beside,
+    },
     resource::{Kind, Resource},
 };
 
@@ -45,6 +47,14 @@ pub(crate) fn of_reference<'a>(
     let place = (&*document.namespace, &*document.name);
     let authorities = authorities(documents, Some((document, secret)), place, authorities_name(name));
     (certificate(document, secret, certificate_name(name)), authorities)
+}
+
+/// The authorities that a listener refers to, and the name under which they are delivered.
+pub(crate) fn of_authorities(believed: Believed<'_>) -> (Arc<str>, Arc<Resource>) {
+    let Believed { document, authorities, revocations } = believed;
+    let name = authorities_name(&document.key());
+    let content = SecretContent::Authorities(authorities, revocations);
+    (name.clone(), resource(document, &Secret { name, content }))
 }
 
 /// The name under which a certificate is delivered.

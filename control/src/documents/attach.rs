@@ -20,7 +20,7 @@ mod grants;
 mod parents;
 
 pub use backends::Unresolved;
-pub use grants::Grants;
+pub use grants::{Believed, Grants};
 
 use gateways::OurGateway;
 

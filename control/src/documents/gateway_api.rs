@@ -8,6 +8,7 @@ use super::{Destination, HttpRoute, Located, ServerClass, ServerMode, TlsVersion
 
 mod cors;
 pub(super) mod filters;
+mod frontend;
 pub(super) mod gateway;
 pub(super) mod grant;
 pub(super) mod grpc_route;
@@ -120,6 +121,9 @@ pub struct ListenerTls {
     pub mode: ServerMode,
     /// Certificates to show, where it ends here; at least one then.
     pub certificates: Vec<ObjectRef>,
+    /// Whose certificates clients show, where they do (`spec.tls.frontend` of the gateway); none: the authorities that are
+    /// beside the first certificate say it.
+    pub authorities: Option<ObjectRef>,
     /// Least version.
     pub min: Option<TlsVersion>,
     /// Greatest version.

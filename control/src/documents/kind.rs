@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    DocumentSpec, authorization, destination_rule, gateway, gateway_api, health_check,
+    DocumentSpec, authorization, config_map, destination_rule, gateway, gateway_api, health_check,
     problem::Report,
     reader::{At, Located, Object, nearest},
     secret, service_entry, sidecar, virtual_service, workload_group,
@@ -71,7 +71,7 @@ const GROUPS: [Group; 5] = [
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -144,6 +144,13 @@ const KINDS: [Kind; 18] = [
         key: secret::KIND,
         namespaced: true,
         read: Read::Fields(|object, report| secret::read(object, report).map(DocumentSpec::Secret)),
+    },
+    Kind {
+        group: CORE,
+        name: "ConfigMap",
+        key: config_map::KIND,
+        namespaced: true,
+        read: Read::Fields(|object, report| config_map::read(object, report).map(DocumentSpec::ConfigMap)),
     },
     Kind::plain(WEFT, "HealthCheckPolicy", |at, report| {
         health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy)

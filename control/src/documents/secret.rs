@@ -44,6 +44,11 @@ pub struct Secret {
 pub struct Sensitive(Arc<[u8]>);
 
 impl Sensitive {
+    /// Of a text.
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.as_bytes().into())
+    }
+
     /// The bytes.
     pub fn reveal(&self) -> &[u8] {
         &self.0
@@ -83,7 +88,7 @@ pub(super) fn read(object: &mut Object<'_>, report: &mut Report) -> Option<Secre
             let text = value.text(report);
             // What is written in plain takes the place of what is encoded, as in Kubernetes.
             entries.retain(|entry: &Entry| entry.key.text != key.text);
-            entries.extend(text.map(|text| Entry { key, value: Sensitive(text.as_bytes().into()) }));
+            entries.extend(text.map(|text| Entry { key, value: Sensitive::of(&text) }));
         }
     }
     let known: Vec<&str> = [CHAIN, KEY, AUTHORITIES, REVOCATIONS].concat();
@@ -102,8 +107,8 @@ pub(super) fn read(object: &mut Object<'_>, report: &mut Report) -> Option<Secre
     let (chain, key) = (take(CHAIN, report), take(KEY, report));
     let (authorities, revocations) = (take(AUTHORITIES, report), take(REVOCATIONS, report));
     let certificate = certificate(chain, key, object, report);
-    let authorities = authorities.and_then(|entry| checked(entry, authorities_problem, report));
-    let revocations = revocations.and_then(|entry| checked(entry, revocations_problem, report));
+    let authorities = authorities.and_then(|entry| self::authorities(entry, report));
+    let revocations = revocations.and_then(|entry| self::revocations(entry, report));
     if kind_text.as_deref() == Some("kubernetes.io/tls") && certificate.is_none() && report.is_clean() {
         report.error(object.place, "data", "tls.crt and tls.key are missing", "add both");
     }
@@ -122,7 +127,8 @@ fn encoded(at: &At<'_>, report: &mut Report) -> Option<Sensitive> {
     }
 }
 
-type Value = (Located, Sensitive);
+/// A value with the place of its key.
+pub(super) type Value = (Located, Sensitive);
 
 fn certificate(
     chain: Option<Value>,
@@ -167,6 +173,16 @@ fn certificate(
             None
         }
     }
+}
+
+/// Authorities, where they are some.
+pub(super) fn authorities(entry: Value, report: &mut Report) -> Option<Sensitive> {
+    checked(entry, authorities_problem, report)
+}
+
+/// Revocation lists, where they are some.
+pub(super) fn revocations(entry: Value, report: &mut Report) -> Option<Sensitive> {
+    checked(entry, revocations_problem, report)
 }
 
 fn checked(

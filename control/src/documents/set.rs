@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    AuthorizationPolicy, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway, HealthCheckPolicy,
-    ROOT_NAMESPACE, Secret, ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
+    AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway,
+    HealthCheckPolicy, ROOT_NAMESPACE, Secret, ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
+    config_map,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -182,6 +183,23 @@ impl DocumentSet {
             DocumentSpec::Secret(spec) => Some((document, spec)),
             _ => None,
         })
+    }
+
+    /// Authorities, the oldest first.
+    pub fn config_maps(&self) -> impl Iterator<Item = (&Arc<Document>, &ConfigMap)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::ConfigMap(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Authorities of a namespace.
+    pub fn config_map(&self, namespace: &str, name: &str) -> Option<(&Arc<Document>, &ConfigMap)> {
+        let document = self.by_key.get(&key(config_map::KIND, namespace, name))?;
+        match &document.spec {
+            DocumentSpec::ConfigMap(spec) => Some((document, spec)),
+            _ => None,
+        }
     }
 
     /// A secret of a namespace.

@@ -75,10 +75,18 @@ impl Chains {
             };
             let (certificate, believed) = secrets::of_reference(&world.documents, found, &name);
             good.push(Certificate::Secret(self.delivered(secrets::certificate_name(&name), certificate)));
-            if verifies && authorities.is_none() {
+            if verifies && authorities.is_none() && tls.authorities.is_none() {
                 let beside = self.delivered(secrets::authorities_name(&name), believed);
                 authorities = Some(Authorities::Secret(beside));
             }
+        }
+        if let Some(to) = &tls.authorities {
+            let found = grants.authorities(served.gateway, to, &world.documents).ok();
+            let found = found.filter(|_| secrets::may_have(node, served.gateway));
+            authorities = found.map(|found| {
+                let (name, resource) = secrets::of_authorities(found);
+                Authorities::Secret(self.delivered(name, Some(resource)))
+            });
         }
         // Whoever has no authorities to believe believes nobody.
         let nobody = || Authorities::Secret(secrets::missing(&secrets::authorities_name("none")));

@@ -10,7 +10,7 @@ use weft_proto::{
 };
 
 use super::{
-    secrets::{issue, secret},
+    secrets::{config_map, issue, secret},
     *,
 };
 use crate::{
@@ -34,6 +34,9 @@ struct Input {
     /// Certificates that are there, `namespace/name`.
     #[serde(default)]
     secrets: Vec<String>,
+    /// ConfigMaps of authorities that are there, `namespace/name`.
+    #[serde(default)]
+    authorities: Vec<String>,
     /// Listeners that the client names.
     #[serde(default)]
     asks: Vec<String>,
@@ -264,6 +267,13 @@ fn secret_of(named: &str) -> documents::Document {
     found.remove(0)
 }
 
+fn authorities_of(named: &str) -> documents::Document {
+    let (namespace, name) = named.split_once('/').unwrap();
+    let (mut found, problems) = documents::parse(&config_map(namespace, name, &issue("a.test")), "map", 1);
+    assert_eq!(problems, []);
+    found.remove(0)
+}
+
 /// What comes of a golden file's input.
 fn outcome(text: &str) -> String {
     let (head, rest) = text.split_once("\n---\n").unwrap_or((text, ""));
@@ -272,6 +282,7 @@ fn outcome(text: &str) -> String {
     let (mut documents, problems) = documents::parse(rest, "documents", 1);
     assert_eq!(problems, []);
     documents.extend(input.secrets.iter().map(|secret| secret_of(secret)));
+    documents.extend(input.authorities.iter().map(|map| authorities_of(map)));
     let documents: Arc<DocumentSet> = Arc::new(documents.into_iter().collect());
     let asked = Asked {
         listeners: input.asks.iter().map(|name| name.as_str().into()).collect(),

@@ -32,6 +32,13 @@ pub(super) fn secret(namespace: &str, name: &str, values: &[(&str, &str)]) -> St
     text
 }
 
+pub(super) fn config_map(namespace: &str, name: &str, of: &Issued) -> String {
+    let lines: String = of.authority.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  ca.crt: |\n{lines}"
+    )
+}
+
 fn gateway(mode: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: edge}}\nspec:\n  selector: {{app: edge}}\n  \

@@ -112,15 +112,24 @@ fn state(
         .find(|(group, name)| &**group != GROUP || !carried.iter().any(|kind| &**name == kind.name()));
     let conflict = conflict(gateway, listener);
     let unavailable = unavailable(document, gateway, listener, documents);
-    let accepted = accepted(listener, conflict.as_ref().or(unavailable.as_ref()));
+    let believes = |tls: &ListenerTls| {
+        tls.authorities.as_ref().and_then(|to| grants.authorities(document, to, documents).err())
+    };
+    let unbelieving = listener.tls.as_ref().and_then(believes);
+    let accepted = match (accepted(listener, conflict.as_ref().or(unavailable.as_ref())), &unbelieving) {
+        (good, Some((_, message))) if good.is_good() => {
+            Condition::new(ConditionKind::Accepted, false, "NoValidCACertificate", message.clone())
+        }
+        (told, _) => told,
+    };
     let bad = bad_secrets(document, listener, documents, grants);
     let shows =
         listener.tls.as_ref().is_none_or(|tls| !tls.terminates() || bad.len() < tls.certificates.len());
     let bad = bad.into_iter().next().or_else(|| nobody_to_believe(document, listener, documents, grants));
     let resolved = resolved(listener, odd, bad);
-    let serves = accepted.is_good() && !asked.is_empty();
-    // Without a certificate it keeps its names: nobody else answers for them.
-    let programmed = serves && shows;
+    // Without a certificate or authorities it keeps its names: nobody else answers for them.
+    let serves = (accepted.is_good() || accepted.reason == "NoValidCACertificate") && !asked.is_empty();
+    let programmed = serves && shows && unbelieving.is_none();
     let (reason, message) = match (serves, programmed) {
         (_, true) => ("Programmed", String::new()),
         (true, false) => ("Invalid", format!("clients of listener {:?} are refused", listener.name.text)),
@@ -251,6 +260,9 @@ fn nobody_to_believe(
     grants: &Grants,
 ) -> Option<Because> {
     let tls = listener.tls.as_ref().filter(|tls| tls.verifies_clients())?;
+    if let Some(to) = &tls.authorities {
+        return grants.authorities(document, to, documents).err();
+    }
     let mut good = tls.certificates.iter().filter_map(|to| grants.certificate(document, to, documents).ok());
     let (document, secret) = good.next()?;
     let (namespace, name) = (&document.namespace, &document.name);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::documents::{
-    Document, DocumentSet, Secret,
+    Document, DocumentSet, Secret, Sensitive,
     gateway_api::{GROUP, ObjectRef, ReferenceGrant},
 };
 
@@ -12,6 +12,17 @@ use crate::documents::{
 pub struct Grants {
     /// By the namespace that grants.
     by_namespace: BTreeMap<Arc<str>, Vec<ReferenceGrant>>,
+}
+
+/// Authorities that something refers to.
+#[derive(Clone, Debug)]
+pub struct Believed<'a> {
+    /// What holds them.
+    pub document: &'a Arc<Document>,
+    /// PEM.
+    pub authorities: Sensitive,
+    /// Revocation lists, PEM.
+    pub revocations: Option<Sensitive>,
 }
 
 /// A group and a kind, and the namespace of the object.
@@ -41,6 +52,43 @@ impl Grants {
                 })
         })
     }
+    /// The authorities by which a listener verifies its clients, with their revocation lists; else why there are none.
+    pub fn authorities<'a>(
+        &self,
+        gateway: &Document,
+        to: &ObjectRef,
+        documents: &'a DocumentSet,
+    ) -> Result<Believed<'a>, (&'static str, String)> {
+        let (kind, name) = (&*to.kind, &to.name.text);
+        if !to.group.is_empty() || !matches!(kind, "ConfigMap" | "Secret") {
+            let message = format!("authorities {name:?} are neither ConfigMap nor Secret");
+            return Err(("InvalidCACertificateKind", message));
+        }
+        let namespace = to.namespace.as_ref().unwrap_or(&gateway.namespace);
+        if !self.permit((GROUP, "Gateway", &*gateway.namespace), ("", kind, namespace), name) {
+            let message = format!("namespace {namespace} does not permit the use of {kind} {name:?}");
+            return Err(("RefNotPermitted", message));
+        }
+        let found = match kind {
+            "ConfigMap" => documents
+                .config_map(namespace, name)
+                .map(|(document, map)| (document, &map.authorities, &map.revocations)),
+            _ => documents
+                .secret(namespace, name)
+                .map(|(document, secret)| (document, &secret.authorities, &secret.revocations)),
+        };
+        match found {
+            Some((document, Some(authorities), revocations)) => {
+                let (authorities, revocations) = (authorities.clone(), revocations.clone());
+                Ok(Believed { document, authorities, revocations })
+            }
+            Some((_, None, _)) => {
+                Err(("InvalidCACertificateRef", format!("{kind} {namespace}/{name} holds no ca.crt")))
+            }
+            None => Err(("InvalidCACertificateRef", format!("there is no {kind} {namespace}/{name}"))),
+        }
+    }
+
     /// The Secret with the certificate that a gateway refers to; else why there is none, in a word of the Gateway API and
     /// for people.
     pub fn certificate<'a>(

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     EdgeGateway, GROUP, GatewayClass, GatewayListener, LabelOperator, LabelSelector, ListenerProtocol,
-    RouteNamespaces, listener_tls, refs,
+    RouteNamespaces, frontend, listener_tls, refs,
 };
 use crate::documents::{
     problem::Report,
@@ -46,7 +46,10 @@ pub(in crate::documents) fn read(spec: &At<'_>, report: &mut Report) -> Option<E
         }
     }
     let labels = object.field("infrastructure", report).map(|at| infrastructure(&at, report));
-    let later = ["addresses", "allowedListeners", "backendTLS", "tls", "defaultScope"];
+    if let Some(frontend) = object.field("tls", report).and_then(|at| frontend::read(&at, report)) {
+        listeners.iter_mut().for_each(|listener| frontend.apply(listener));
+    }
+    let later = ["addresses", "allowedListeners", "backendTLS", "defaultScope"];
     object.unsupported(&later, report);
     object.finish(report);
     Some(EdgeGateway { class: class?, listeners, labels: labels.unwrap_or_default() })

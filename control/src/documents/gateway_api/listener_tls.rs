@@ -55,7 +55,7 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<ListenerTls> {
         at.fail(report, "mean nothing in mode Passthrough", "remove them");
     }
     let mode = if terminates { mode.unwrap_or(ServerMode::Simple) } else { ServerMode::Passthrough };
-    Some(ListenerTls { mode, certificates, min, max, suites, place: at.place })
+    Some(ListenerTls { mode, certificates, authorities: None, min, max, suites, place: at.place })
 }
 
 fn options(at: Option<&At<'_>>, report: &mut Report) -> Options {

@@ -280,6 +280,38 @@ fn gateways_are_checked() {
 }
 
 #[test]
+fn the_clients_of_gateways_are_checked() {
+    let frontend = |frontend: &str, expected: &str| {
+        let listeners = "listeners: [{name: a, port: 80, protocol: HTTP}]";
+        let spec = format!("  gatewayClassName: weft\n  {listeners}\n  tls: {{frontend: {{{frontend}}}}}");
+        check_text(&document("Gateway", &spec), expected);
+    };
+    frontend("perPort: []", "f.yaml:7:19: error: spec.tls.frontend.default: is missing");
+    frontend(
+        "default: {validation: {caCertificateRefs: []}}",
+        "f.yaml:7:62: error: spec.tls.frontend.default.validation.caCertificateRefs: 0 references are not supported \
+         (give one, to all authorities)",
+    );
+    frontend(
+        "default: {validation: {caCertificateRefs: [{name: a}], mode: AllowInsecureFallback}}",
+        "f.yaml:7:81: error: spec.tls.frontend.default.validation.mode: mode \"AllowInsecureFallback\" is not supported \
+         (AllowValidOnly)",
+    );
+    frontend(
+        "default: {}, perPort: [{port: 1, tls: {}}, {port: 1, tls: {}}]",
+        "f.yaml:7:63: error: spec.tls.frontend.perPort[1]: names a port twice (keep one)",
+    );
+    check_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {ca.cert: x}",
+        "f.yaml:4:8: error: data[ca.cert]: ca.cert is not used by proxies (did you mean ca.crt?)",
+    );
+    check_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {ca.crt: x}",
+        "f.yaml:4:8: error: data[ca.crt]: holds no PEM certificate",
+    );
+}
+
+#[test]
 fn the_two_kinds_of_gateways_have_two_keys() {
     let edge =
         document("Gateway", "  gatewayClassName: weft\n  listeners: [{name: a, port: 80, protocol: HTTP}]");
