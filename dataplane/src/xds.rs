@@ -34,7 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A control plane that is back has its proxies again soon after, however long it was away.
+const BACKOFF_MAX: Duration = Duration::from_secs(3);
 /// Changes are saved once nothing more came for this long,
 const SAVE_QUIET: Duration = Duration::from_millis(50);
 /// and at the latest this long after the first of them.
