@@ -33,6 +33,8 @@ pub enum Command {
     Control(command::control::ControlArgs),
     /// Run a proxy: beside a workload, or at the edge
     Proxy(Box<command::proxy::ProxyArgs>),
+    /// Run an agent: an identity for an Envoy or an application, told on a unix socket
+    Agent(command::agent::AgentArgs),
     /// Redirect this host's traffic to its proxy
     Intercept(Box<command::intercept::InterceptArgs>),
     /// Run an adapter, which tells the control plane what a platform runs
@@ -73,6 +75,7 @@ impl Cli {
         match self.command {
             Command::Control(args) => command::control::run(args),
             Command::Proxy(args) => command::proxy::run(*args),
+            Command::Agent(args) => command::agent::run(args),
             Command::Intercept(args) => command::intercept::run(*args),
             Command::Adapter(args) => command::adapter::run(args),
             Command::Apply(args) => command::wait_for(command::apply::run(args)),
@@ -112,6 +115,7 @@ mod tests {
         check("weft control --insecure-loopback --data-dir /var/lib/weft", true);
         check("weft proxy --service web --upstream 127.0.0.1:9001=api:8080", true);
         check("weft proxy --gateway --label istio=ingressgateway --port 80=8080", true);
+        check("weft agent --control https://control:15012 --workload-socket /run/weft/agent.sock", true);
         check("weft intercept", true);
         check("weft intercept --remove --netns web", true);
         check("weft intercept --dry-run --proxy-uid 101,weft --exclude-outbound-ports 3306,5432", true);

@@ -1,6 +1,7 @@
 //! The commands, one file each, and what several of them need.
 
 pub mod adapter;
+pub mod agent;
 pub mod apply;
 pub mod ca;
 pub mod canary;

@@ -31,6 +31,9 @@ pub enum Kind {
     /// HealthCheckPolicy documents.
     #[value(aliases = ["healthcheckpolicy", "hcp"])]
     Healthcheckpolicies,
+    /// PeerAuthentication documents.
+    #[value(aliases = ["peerauthentication", "pa"])]
+    Peerauthentications,
     /// Sidecar documents.
     #[value(aliases = ["sidecar"])]
     Sidecars,
@@ -103,6 +106,7 @@ impl Kind {
             Kind::Workloadentries => Some("WorkloadEntry"),
             Kind::Workloadgroups => Some("WorkloadGroup"),
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
+            Kind::Peerauthentications => Some("PeerAuthentication"),
             Kind::Sidecars => Some("Sidecar"),
             Kind::Authorizationpolicies => Some("AuthorizationPolicy"),
             Kind::EdgeGateways => Some("Gateway.gateway.networking.k8s.io"),

@@ -124,6 +124,7 @@ impl App {
             compiler: Compiler::new(compile::Options {
                 outbound_policy: settings.outbound_policy,
                 locality: settings.locality_lb.clone(),
+                trust_domains: settings.trust_domains(),
                 logs: settings.logs.clone(),
                 trust_domain: Some(settings.identity.trust_domain.as_str().into()),
             }),

@@ -38,6 +38,7 @@ mod lens;
 mod locality;
 mod lookup;
 mod names;
+mod peers;
 mod perspective;
 mod reached;
 mod routes;
@@ -80,6 +81,7 @@ pub struct Compiler {
     outbound_policy: OutboundPolicy,
     /// How load goes by locality where no document says.
     locality: Arc<LocalityLb>,
+    domains: Arc<[Arc<str>]>,
     logs: Arc<MeshLogs>,
     trust_domain: Option<Arc<str>>,
 }
@@ -91,6 +93,8 @@ pub struct Options {
     pub outbound_policy: OutboundPolicy,
     /// How load goes by locality where no document says.
     pub locality: LocalityLb,
+    /// Trust domains whose identities are the mesh's, its own first.
+    pub trust_domains: Vec<String>,
     /// What is logged.
     pub logs: MeshLogs,
     /// What identities of the mesh begin with; none is the mesh's domain.
@@ -104,6 +108,7 @@ pub struct World {
     pub revision: u64,
     outbound_policy: OutboundPolicy,
     domain: Arc<str>,
+    domains: Arc<[Arc<str>]>,
     logs: Arc<MeshLogs>,
     trust_domain: Arc<str>,
     services: Services,
@@ -140,15 +145,11 @@ pub struct Recompiled {
 impl Compiler {
     /// Nothing compiled yet, of a mesh for which `options` hold.
     pub fn new(options: Options) -> Self {
-        let Options { outbound_policy, locality, logs, trust_domain } = options;
-        Self {
-            world: Arc::default(),
-            resolved: Resolved::default(),
-            outbound_policy,
-            locality: Arc::new(locality),
-            logs: Arc::new(logs),
-            trust_domain,
-        }
+        let Options { outbound_policy, locality, trust_domains, logs, trust_domain } = options;
+        let domains = trust_domains.iter().map(|domain| domain.as_str().into()).collect();
+        let (locality, logs) = (Arc::new(locality), Arc::new(logs));
+        let resolved = Resolved::default();
+        Self { world: Arc::default(), resolved, outbound_policy, locality, domains, logs, trust_domain }
     }
 
     /// Compiles what changed since the last update, and shares the rest.
@@ -189,6 +190,7 @@ impl Compiler {
             && same(documents.edge_gateways(), before.edge_gateways())
             && same(documents.secrets(), before.secrets())
             && same(documents.config_maps(), before.config_maps())
+            && same(documents.peer_authentications(), before.peer_authentications())
             && documents.iter().filter(edge).map(Arc::as_ptr).eq(before.iter().filter(edge).map(Arc::as_ptr));
         let same_documents =
             same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));
@@ -207,7 +209,11 @@ impl Compiler {
             false => Arc::new(services::checks(&documents, &hosts)),
         };
         let mut compiled = BTreeMap::new();
-        let mesh_wide = services::MeshWide { locality: &self.locality, log: self.logs.mesh_wide.as_ref() };
+        let mesh_wide = services::MeshWide {
+            locality: &self.locality,
+            domains: &self.domains,
+            log: self.logs.mesh_wide.as_ref(),
+        };
         let (mut changes, stranger) = (Vec::new(), Lens::default());
         for (key, service) in &services {
             let before = previous.compiled.get(key);
@@ -264,6 +270,7 @@ impl Compiler {
             revision,
             outbound_policy: self.outbound_policy,
             domain,
+            domains: self.domains.clone(),
             logs: self.logs.clone(),
             trust_domain: self.trust_domain.clone().unwrap_or_else(|| mesh.domain.clone()),
             services,

@@ -55,6 +55,7 @@ mod kind;
 mod load_balancer;
 pub mod locality;
 mod outlier;
+mod peer_authentication;
 mod problem;
 mod reader;
 pub mod secret;
@@ -84,6 +85,7 @@ pub use health_check::{HealthCheck, HealthCheckPolicy, Probe};
 pub use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality::LocalityLb;
 pub use outlier::OutlierDetection;
+pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use problem::{Problem, Severity};
 pub use reader::Located;
 pub use secret::{Secret, Sensitive};
@@ -151,6 +153,8 @@ pub enum DocumentSpec {
     HealthCheckPolicy(HealthCheckPolicy),
     /// A workload that no platform registers.
     WorkloadEntry(EntryEndpoint),
+    /// Whether workloads take plain text, mutual TLS, or both.
+    PeerAuthentication(PeerAuthentication),
     /// What workloads have alike.
     WorkloadGroup(WorkloadGroup),
     /// What the proxies of some workloads know of.
@@ -210,6 +214,7 @@ impl Document {
             | DocumentSpec::HealthCheckPolicy(_)
             | DocumentSpec::WorkloadEntry(_)
             | DocumentSpec::WorkloadGroup(_)
+            | DocumentSpec::PeerAuthentication(_)
             | DocumentSpec::GatewayClass(_)
             | DocumentSpec::EdgeGateway(_)
             | DocumentSpec::Route(_)

@@ -194,6 +194,13 @@ pub struct Endpoint {
     pub stale: bool,
 }
 
+impl Endpoint {
+    /// Whether it takes mutual TLS and is known by an identity.
+    pub fn takes_mtls(&self) -> bool {
+        self.mtls && !self.identity.is_empty()
+    }
+}
+
 /// Last part of full host names, where nobody chose another.
 pub const MESH_DOMAIN_DEFAULT: &str = "cluster.local";
 

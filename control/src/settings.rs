@@ -32,7 +32,7 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 16] = [
+pub const OPTIONS: [&str; 17] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -47,6 +47,7 @@ pub const OPTIONS: [&str; 16] = [
     "outbound_traffic_policy",
     "tls_bind",
     "trust_domain",
+    "trust_domain_aliases",
     "ca_dir",
     "certificate_life",
 ];
@@ -64,6 +65,9 @@ pub struct RawSettings {
     /// Trust domain of the mesh's identities. Default: the mesh domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<String>,
+    /// Former names of the trust domain, with commas: identities of these are the mesh's too. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain_aliases: Option<String>,
     /// Folder of an authority of the operator's: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem`, `cert-chain.pem`. Default: a
     /// built-in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +122,8 @@ pub struct Settings {
     pub tls_bind: Option<SocketAddr>,
     /// Who is who.
     pub identity: identity::Options,
+    /// Former names of the trust domain.
+    pub trust_domain_aliases: Vec<String>,
     /// Loopback address for people.
     pub admin_bind: SocketAddr,
     /// Folder of what is kept.
@@ -212,6 +218,7 @@ impl Settings {
                 Some(text) => Some(address("tls_bind", &text, TLS_BIND_DEFAULT)?),
                 None => (!plaintext).then_some(TLS_BIND_DEFAULT),
             },
+            trust_domain_aliases: aliases(raw.trust_domain_aliases.as_deref())?,
             identity: identity::Options {
                 trust_domain: trust_domain(raw.trust_domain, &mesh_domain)?,
                 leaf_life: certificate_life(raw.certificate_life)?,
@@ -225,6 +232,13 @@ impl Settings {
             locality_lb: raw.locality_lb_setting.as_deref().map_or(Ok(LocalityLb::default()), locality_lb)?,
             outbound_policy,
         })
+    }
+}
+
+impl Settings {
+    /// Trust domains whose identities are the mesh's, its own first.
+    pub fn trust_domains(&self) -> Vec<String> {
+        [&self.identity.trust_domain].into_iter().chain(&self.trust_domain_aliases).cloned().collect()
     }
 }
 
@@ -284,6 +298,15 @@ fn trust_domain(text: Option<String>, default: &str) -> Result<String, SettingsE
         Ok(()) => Ok(domain),
         Err(error) => Err(bad("trust_domain", format!("{domain:?}: {error}"))),
     }
+}
+
+fn aliases(text: Option<&str>) -> Result<Vec<String>, SettingsError> {
+    let parts = text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
+    let check = |domain: &str| match check_trust_domain(domain) {
+        Ok(()) => Ok(domain.to_owned()),
+        Err(error) => Err(bad("trust_domain_aliases", format!("{domain:?}: {error}"))),
+    };
+    parts.map(check).collect()
 }
 
 fn certificate_life(text: Option<String>) -> Result<Duration, SettingsError> {

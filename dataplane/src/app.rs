@@ -8,6 +8,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
@@ -28,6 +29,7 @@ use crate::{
     identity::{
         agent::{Agent, AgentError},
         connect::Dialer,
+        workload::Socket,
     },
     listener::bind::Bound,
     request::on_demand::OnDemand,
@@ -63,6 +65,35 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
         app.wait(asked).await;
         Ok(())
     })
+}
+
+/// Runs an agent alone until SIGTERM or SIGINT: it has an identity and tells of it on a socket, for an Envoy or an
+/// application without a proxy of ours.
+pub fn run_agent(settings: Settings) -> Result<(), StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (Some(of), Some(path)) = (settings.identity, settings.workload_socket) else {
+            return Err(StartError::NoAgent);
+        };
+        let agent = Agent::new(of, SystemTime::now())?;
+        let socket = Socket::bind(&path).map_err(|error| unbound(&path, error))?;
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(socket.serve(agent.current(), stop.clone()));
+        let running = tokio::spawn(agent.run(stop.clone()));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+        let _ = tokio::time::timeout(STOP_TIMEOUT, async { drop((served.await, running.await)) }).await;
+        Ok(())
+    })
+}
+
+fn unbound(path: &Path, error: io::Error) -> StartError {
+    StartError::Socket { path: path.display().to_string(), error }
 }
 
 /// How long the tasks beside the workers may take to end.
@@ -107,6 +138,17 @@ pub enum StartError {
     /// The proxy's identity.
     #[error("{0}")]
     Identity(#[from] AgentError),
+    /// The workload socket cannot be bound.
+    #[error("cannot listen on the workload socket {path}: {error}")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There is nothing that an agent alone could do.
+    #[error("an agent needs a control plane to join (control: https://host:15012) and a workload_socket")]
+    NoAgent,
     /// A DNS address cannot be bound.
     #[error("cannot answer DNS on {address}: {error}; set `dns` to another address")]
     Dns {
@@ -151,6 +193,12 @@ impl App {
         }
         let agent = settings.identity.clone().map(|of| Agent::new(of, SystemTime::now())).transpose()?;
         let identity = agent.as_ref().map(Agent::current);
+        if let (Some(path), Some(identity)) = (&settings.workload_socket, &identity) {
+            let within = runtime.enter();
+            let socket = Socket::bind(path).map_err(|error| unbound(path, error))?;
+            drop(within);
+            runtime.spawn(socket.serve(identity.clone(), stop.clone()));
+        }
         if let Some(agent) = agent {
             runtime.spawn(agent.run(stop.clone()));
         }

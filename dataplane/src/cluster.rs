@@ -127,10 +127,40 @@ pub enum Link {
     Incomplete,
 }
 
-impl Link {
+/// What connections to the endpoints of a cluster begin with.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// To endpoints for which none of the others is.
+    pub usual: Link,
+    /// In the order of the cluster's `tls_matches`.
+    matches: Vec<Link>,
+}
+
+impl Links {
     /// Of a cluster.
     pub fn new(cluster: &spec::Cluster, contexts: &Contexts) -> Self {
-        match &cluster.tls {
+        let matches = cluster.tls_matches.iter().map(|of| Link::new(of.tls.as_deref(), contexts));
+        Self { usual: Link::new(cluster.tls.as_deref(), contexts), matches: matches.collect() }
+    }
+
+    /// To an endpoint of the cluster that they are of.
+    pub fn to(&self, cluster: &spec::Cluster, endpoint: &spec::Endpoint) -> &Link {
+        let found = cluster.tls_matches.iter().position(|matches| matches.is_for(endpoint));
+        found.map_or(&self.usual, |index| &self.matches[index])
+    }
+
+    /// Whether they are the very same.
+    pub fn same(&self, other: &Self) -> bool {
+        let matches = self.matches.iter().zip(&other.matches);
+        self.matches.len() == other.matches.len()
+            && self.usual.same(&other.usual)
+            && matches.into_iter().all(|(a, b)| a.same(b))
+    }
+}
+
+impl Link {
+    fn new(tls: Option<&spec::UpstreamTls>, contexts: &Contexts) -> Self {
+        match tls {
             None => Self::Plain,
             Some(tls) => contexts.client(tls).map_or(Self::Incomplete, |context| Self::Tls(context.clone())),
         }
@@ -156,7 +186,7 @@ pub struct Cluster {
     /// Its endpoints, as given.
     pub set: Arc<EndpointSet>,
     /// What connections to them begin with.
-    pub link: Link,
+    pub links: Links,
     /// What all workers share.
     pub counters: Arc<Counters>,
     /// Every endpoint, in the set's order, which is the balancer's.
@@ -176,7 +206,7 @@ impl Cluster {
     pub fn new(
         spec: Arc<spec::Cluster>,
         set: Arc<EndpointSet>,
-        link: Link,
+        links: Links,
         previous: Option<&Cluster>,
         counters: Arc<Counters>,
         mut next_id: impl FnMut() -> u64,
@@ -215,10 +245,10 @@ impl Cluster {
                 id: next_id(),
                 spec: endpoint.clone(),
                 cluster: spec.clone(),
-                link: link.clone(),
+                link: links.to(&spec, endpoint).clone(),
                 // What was opened for another kind of connection is not taken for this one.
                 pool: old
-                    .filter(|old| old.cluster.tls == spec.tls)
+                    .filter(|old| old.cluster.tls_of(&old.spec) == spec.tls_of(endpoint))
                     .map(|old| old.pool.clone())
                     .unwrap_or_default(),
                 vital: counters.vitals.of(&endpoint.address, spec.checks(endpoint)),
@@ -235,7 +265,7 @@ impl Cluster {
             id: next_id(),
             spec,
             set,
-            link,
+            links,
             counters,
             hosts,
             balancer: RefCell::new(balancer),

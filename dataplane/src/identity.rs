@@ -26,6 +26,7 @@ pub mod pace;
 pub mod pin;
 #[cfg(test)]
 mod tests;
+pub mod workload;
 
 /// The identity in force; none before the first certificate came.
 pub type Current = watch::Receiver<Option<Arc<Svid>>>;

@@ -93,6 +93,8 @@ pub struct RawSettings {
     pub join_token_file: Option<PathBuf>,
     /// The join token itself, for where there is no file.
     pub join_token: Option<String>,
+    /// Unix socket on which applications learn who they are (SPIFFE Workload API) and an Envoy gets its certificate (SDS).
+    pub workload_socket: Option<PathBuf>,
     /// PEM file with the root by which the control plane is known the first time; default the hash in the join token.
     pub control_ca_file: Option<PathBuf>,
     /// Worker threads; default one a core.
@@ -198,6 +200,8 @@ pub struct Settings {
     pub control_planes: Vec<tonic::transport::Endpoint>,
     /// How the proxy gets its identity; none where every control plane is spoken to in plaintext.
     pub identity: Option<agent::Settings>,
+    /// Where others on the host are told of it.
+    pub workload_socket: Option<PathBuf>,
     /// Node id.
     pub node_id: String,
     /// What the node says about itself.
@@ -281,6 +285,7 @@ impl Settings {
             gateway_bind: raw.gateway_bind,
             gateway_ports: ports(raw.gateway_ports)?,
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+            mtls: false,
             locality: locality(raw.locality.as_deref().unwrap_or_default()),
         };
         for (i, inbound) in metadata.inbound.iter().enumerate() {
@@ -308,6 +313,7 @@ impl Settings {
         let home = raw.data_dir.as_ref().map(|folder| folder.join("identity"));
         let token = join_token(raw.join_token, raw.join_token_file.as_deref())?;
         Ok(Self {
+            workload_socket: raw.workload_socket,
             identity: identity(&control_planes, token, raw.control_ca_file.as_deref(), home)?,
             control_planes,
             node_id: raw.node.filter(|id| !id.is_empty()).unwrap_or_else(default_id),
@@ -341,7 +347,7 @@ impl Settings {
 
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
-    const NAMES: [&str; 25] = [
+    const NAMES: [&str; 26] = [
         "control",
         "node",
         "role",
@@ -363,6 +369,7 @@ fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<It
         "join_token_file",
         "join_token",
         "control_ca_file",
+        "workload_socket",
         "workers",
         "drain_grace",
         "drain_timeout",

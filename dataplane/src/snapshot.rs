@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cluster::{
-        Cluster, Counters, Link,
+        Cluster, Counters, Links,
         dns::{self, Answers},
     },
     router::Router,
@@ -54,18 +54,18 @@ impl Snapshot {
             .map(|(name, cluster)| {
                 let set = dns::endpoints(spec, answers, cluster).unwrap_or(&self.nothing);
                 let old = self.clusters.get(name);
-                let link = Link::new(cluster, &spec.tls);
+                let links = Links::new(cluster, &spec.tls);
                 if let Some(old) = old
                     && Arc::ptr_eq(&old.spec, cluster)
                     && Arc::ptr_eq(&old.set, set)
-                    && old.link.same(&link)
+                    && old.links.same(&links)
                 {
                     return (name.clone(), old.clone());
                 }
                 let counters = old.map_or_else(|| (maker.counters)(name), |old| old.counters.clone());
                 let old = old.map(|old| &**old);
                 let made =
-                    Cluster::new(cluster.clone(), set.clone(), link, old, counters, || (maker.next_id)());
+                    Cluster::new(cluster.clone(), set.clone(), links, old, counters, || (maker.next_id)());
                 (name.clone(), Rc::new(made))
             })
             .collect();

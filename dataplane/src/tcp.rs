@@ -99,7 +99,7 @@ async fn carry(
     if let Err(fault) = &connected {
         passage.flags.add(fault.cause.face().flag);
     }
-    let labels = labels_tcp(&worker.shared.workload, serving.direction, &passage.target, passage.flags);
+    let labels = labels_tcp(serving, &passage.target, passage.flags);
     let series = worker.series.traffic().series(labels);
     series.tcp_opened.fetch_add(1, Relaxed);
     let ending = if connected.is_ok() { Ending::Good } else { Ending::Failed };

@@ -37,6 +37,12 @@ pub mod identity {
     }
 }
 
+/// Applications to the agent beside them: who they are, by the SPIFFE Workload API.
+pub mod workload {
+    #![allow(missing_docs, clippy::all)]
+    include!("generated/spiffe.workload.rs");
+}
+
 /// What only the weft proxy has.
 pub mod extension {
     /// Version 1.

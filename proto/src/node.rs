@@ -157,6 +157,8 @@ pub struct NodeMetadata {
     pub gateway_ports: BTreeMap<u16, u16>,
     /// `EXTENSIONS`: full names of messages under `weft.extension.v1` that the proxy understands.
     pub extensions: Vec<String>,
+    /// Whether it proved an identity. Not a key of the metadata: the control plane knows it of the connection.
+    pub mtls: bool,
     /// Region, zone and subzone. Not a key of the metadata: `Node.locality` carries it.
     pub locality: [String; 3],
 }
@@ -256,6 +258,7 @@ impl NodeMetadata {
             gateway_bind: optional(fields.get("BIND"), "BIND")?,
             gateway_ports,
             extensions,
+            mtls: false,
             locality: Default::default(),
         })
     }
@@ -471,6 +474,7 @@ mod tests {
         let metadata = NodeMetadata {
             role: Role::Gateway,
             namespace: "shop".into(),
+            mtls: false,
             service_account: "web".into(),
             workload: "web".into(),
             version: "v1".into(),

@@ -2,11 +2,12 @@
 
 use std::{env, fs, path::Path};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "weft/registry/v1/registry.proto",
     "weft/admin/v1/admin.proto",
     "weft/extension/v1/extension.proto",
     "weft/identity/v1/identity.proto",
+    "spiffe/workload.proto",
 ];
 
 #[test]
@@ -20,8 +21,17 @@ fn generated_code_matches_the_proto_files() {
         .btree_map(".")
         .compile_fds(descriptors)
         .expect("code generation");
-    for name in ["weft.registry.v1.rs", "weft.admin.v1.rs", "weft.extension.v1.rs", "weft.identity.v1.rs"] {
-        let wanted = fs::read_to_string(fresh.join(name)).expect("generated file");
+    // What has no package is generated under this name.
+    const NO_PACKAGE: &str = "_.rs";
+    let named = [
+        ("weft.registry.v1.rs", "weft.registry.v1.rs"),
+        ("weft.admin.v1.rs", "weft.admin.v1.rs"),
+        ("weft.extension.v1.rs", "weft.extension.v1.rs"),
+        ("weft.identity.v1.rs", "weft.identity.v1.rs"),
+        (NO_PACKAGE, "spiffe.workload.rs"),
+    ];
+    for (made, name) in named {
+        let wanted = fs::read_to_string(fresh.join(made)).expect("generated file");
         let kept = root.join("src/generated").join(name);
         if env::var_os("WEFT_BLESS").is_some() {
             fs::write(&kept, &wanted).expect("write generated file");

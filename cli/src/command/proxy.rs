@@ -73,6 +73,12 @@ pub struct ProxyArgs {
     /// Folder of the last good configuration; without it nothing is kept
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// File with the join token by which the proxy gets its identity, for the first time
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    /// Unix socket on which applications learn who they are (SPIFFE Workload API)
+    #[arg(long, value_name = "PATH")]
+    workload_socket: Option<PathBuf>,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -98,7 +104,11 @@ pub fn run(args: ProxyArgs) -> Result<Exit, Failure> {
 
 impl ProxyArgs {
     fn settings(self) -> Result<Settings, Failure> {
+        let path = |path: Option<PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
         let texts = [
+            ("join_token_file", path(self.join_token_file)),
+            ("workload_socket", path(self.workload_socket)),
+            ("data_dir", path(self.data_dir)),
             ("control", (!self.control.is_empty()).then(|| self.control.join(","))),
             ("node", self.id),
             ("namespace", self.namespace),
@@ -126,7 +136,6 @@ impl ProxyArgs {
         metadata.outbound_http = self.outbound_http.or(metadata.outbound_http);
         metadata.gateway_bind = self.bind.or(metadata.gateway_bind);
         settings.admin = self.admin_bind.unwrap_or(settings.admin);
-        settings.data_dir = self.data_dir.or(settings.data_dir);
         debug_assert!(!self.gateway || settings.metadata.role == Role::Gateway, "the flag sets the role");
         Ok(settings)
     }

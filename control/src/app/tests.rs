@@ -34,6 +34,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings {
         xds_bind: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         tls_bind: None,
+        trust_domain_aliases: Vec::new(),
         identity: crate::identity::Options {
             trust_domain: "cluster.local".to_owned(),
             leaf_life: Duration::from_secs(3600),

@@ -15,11 +15,17 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_proto::node::cluster_name;
 
-use super::ir::{
-    Access, Application, Chain, ChainMatch, Cluster, Direction, Discovery, Endpoints, HttpVersion,
-    Inspection, Listener, Serves, ServiceName, Tcp, Way,
+use super::{
+    ir::{
+        Access, Application, Chain, ChainMatch, Cluster, Direction, Discovery, Endpoints, HttpVersion,
+        Inspection, Listener, Serves, ServiceName, Tcp, Way,
+    },
+    peers::{self, Doors},
 };
-use crate::model::{OutboundPolicy, Protocol, Resolution, Service};
+use crate::{
+    documents::MtlsMode,
+    model::{OutboundPolicy, Protocol, Resolution, Service},
+};
 
 /// Where what no service claims goes: on to where it was going.
 pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
@@ -196,14 +202,20 @@ pub(crate) fn outbound(bind: SocketAddr, policy: OutboundPolicy) -> Listener {
 }
 
 /// The listener by which inbound connections come in: those to `ports` are served as these say, all others go to where
-/// they were going, as far as `access` lets them.
-pub(crate) fn inbound(bind: SocketAddr, ports: Vec<(u16, Serves)>, access: &Access) -> Listener {
+/// they were going, as far as `access` lets them. Which mutual TLS each takes is `doors`' to say.
+pub(crate) fn inbound(
+    bind: SocketAddr,
+    ports: Vec<(u16, Serves, MtlsMode)>,
+    doors: &Doors<'_>,
+    access: &Access,
+) -> Listener {
     let mut taken = BTreeSet::from([bind.port()]);
     let mut chains = vec![no_loop(bind)];
-    for (port, serves) in ports {
+    for (port, serves, mode) in ports {
         if taken.insert(port) {
             let matches = ChainMatch { destination_port: Some(port), ..ChainMatch::default() };
-            chains.push(Chain { name: format!("0.0.0.0_{port}").into(), matches, tls: None, serves });
+            let chain = Chain { name: format!("0.0.0.0_{port}").into(), matches, tls: None, serves };
+            chains.extend(doors.of(chain, mode));
         }
     }
     let every = |net: IpNet| ChainMatch { destinations: vec![net], ..ChainMatch::default() };
@@ -213,7 +225,8 @@ pub(crate) fn inbound(bind: SocketAddr, ports: Vec<(u16, Serves)>, access: &Acce
     ] {
         let tcp = Tcp { access: access.clone(), ..Tcp::to(cluster.into(), None) };
         let (matches, serves) = (every(net), Serves::Tcp(tcp));
-        chains.push(Chain { name: name.into(), matches, tls: None, serves });
+        let chain = Chain { name: name.into(), matches, tls: None, serves };
+        chains.extend(doors.of(chain, doors.rest));
     }
     Listener {
         name: "virtualInbound".into(),
@@ -221,7 +234,7 @@ pub(crate) fn inbound(bind: SocketAddr, ports: Vec<(u16, Serves)>, access: &Acce
         direction: Direction::Inbound,
         access_logs: Vec::new(),
         way: Way::Socket,
-        inspection: Inspection { original_destination: true, patience: None },
+        inspection: Inspection { original_destination: true, patience: peers::patience(&chains) },
         chains,
         default: None,
     }

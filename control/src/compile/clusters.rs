@@ -1,16 +1,20 @@
 //! A service and its destination rules become clusters, one for each port and subset, and their endpoints.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use weft_proto::node::cluster_name;
 
 use super::{
+    encode,
     ir::{
         Authorities, Certificate, ClientTls, Cluster, Discovery, Endpoint, Endpoints, HttpVersion, Servers,
         ServiceName,
     },
     locality::{Arrangement, Vantage},
-    secrets,
+    peers, secrets,
 };
 use crate::{
     documents::{
@@ -33,6 +37,10 @@ pub(crate) struct Inputs<'a> {
     pub(crate) checks: Option<&'a HealthCheckPolicy>,
     /// How load goes by locality where no rule says.
     pub(crate) locality: &'a LocalityLb,
+    /// Trust domains of the mesh.
+    pub(crate) domains: &'a Arc<[Arc<str>]>,
+    /// Whether it is for clients that have an identity: they speak mutual TLS to endpoints that take it.
+    pub(crate) mutual: bool,
 }
 
 /// One cluster.
@@ -74,7 +82,14 @@ impl Inputs<'_> {
         let check = self.checks.and_then(|checks| checks.of_port(port.number));
         let arrangement = Arrangement::of(setting, policy.outlier.is_some() || check.is_some());
         let check_port = check.and_then(|check| check.port);
-        let localities = arrangement.arrange(endpoints(service, port, subset, check_port), vantage);
+        let mesh = policy.tls.as_ref().filter(|tls| tls.mode == ClientMode::Mesh);
+        let identities = identities(service, port, subset);
+        let tls_where_taken = policy.tls.is_none() && self.mutual && !identities.is_empty();
+        let mut found = endpoints(service, port, subset, check_port);
+        for (endpoint, compiled) in &mut found {
+            compiled.takes_tls = tls_where_taken && endpoint.takes_mtls();
+        }
+        let localities = arrangement.arrange(found, vantage);
         let endpoints = Endpoints { cluster: name.clone(), localities };
         let (discovery, streamed) = match service.resolution {
             Resolution::Client if service.is_pattern() => (Discovery::OriginalDestination, None),
@@ -83,11 +98,13 @@ impl Inputs<'_> {
             Resolution::DnsFirst => (Discovery::DnsFirst(endpoints), None),
         };
         let upgraded = policy.http.upgrade == Some(true);
-        let as_client = policy.http.as_client == Some(true);
-        let tls = policy.tls.as_ref().and_then(|tls| client_tls(tls, service));
+        // What a client speaks says nothing of what is spoken where only some endpoints take TLS.
+        let as_client = policy.http.as_client == Some(true) && !tls_where_taken;
+        let mutual = mesh.is_some() || tls_where_taken;
+        let tls = policy.tls.as_ref().filter(|_| !mutual).and_then(|tls| client_tls(tls, service));
         let http = match port.protocol {
             // What a client speaks says nothing of what a server takes over TLS, which is asked.
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc if as_client && tls.is_some() => {
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc if as_client && (mutual || tls.is_some()) => {
                 Some(HttpVersion::Agreed)
             }
             Protocol::Http | Protocol::Http2 | Protocol::Grpc if as_client => Some(HttpVersion::Downstream),
@@ -96,6 +113,11 @@ impl Inputs<'_> {
             Protocol::Http => Some(HttpVersion::Http1),
             Protocol::Http2 | Protocol::Grpc => Some(HttpVersion::Http2),
             Protocol::Tcp | Protocol::Tls => None,
+        };
+        let name_of_server = (port.number, subset_name, &*service.host);
+        let tls = match mutual {
+            true => Some(peers::client(mesh, name_of_server, identities, self.domains, applications(http))),
+            false => tls,
         };
         let cluster = Cluster {
             name,
@@ -122,12 +144,29 @@ impl Inputs<'_> {
             },
             retry_budget: policy.retry_budget.clone(),
             tls,
+            tls_where_taken,
             http,
             tcp: policy.tcp.clone(),
             pool: policy.http.clone(),
         };
         Made { cluster, endpoints: streamed, looks_at: arrangement.looks_at(service) }
     }
+}
+
+/// What is offered over mutual TLS: the mesh's word, and what is spoken.
+fn applications(http: Option<HttpVersion>) -> &'static [&'static str] {
+    match http {
+        None => &[encode::tls::MESH],
+        Some(HttpVersion::Http2) => &[encode::tls::MESH, "h2"],
+        Some(HttpVersion::Agreed) => &[encode::tls::MESH, "h2", "http/1.1"],
+        Some(HttpVersion::Http1 | HttpVersion::Downstream) => &[encode::tls::MESH, "http/1.1"],
+    }
+}
+
+/// The identities of the endpoints that take mutual TLS.
+fn identities(service: &Service, port: &Port, subset: Option<&Subset>) -> BTreeSet<Arc<str>> {
+    let selected = selected(service, port, subset).filter(|(endpoint, _)| endpoint.takes_mtls());
+    selected.map(|(endpoint, _)| endpoint.identity.clone()).collect()
 }
 
 /// The TLS of a policy. The name that is asked for, and must be the certificate's unless others are given, is the
@@ -155,9 +194,12 @@ fn client_tls(tls: &documents::ClientTls, service: &Service) -> Option<ClientTls
     };
     let of_host = || Authorities::Files(HOST_AUTHORITIES.into(), None);
     let names = if tls.names.is_empty() { &service.certificate_names } else { &tls.names };
-    let servers = (!tls.skip_verify)
-        .then(|| Servers { authorities: authorities.unwrap_or_else(of_host), names: names.clone() });
-    Some(ClientTls { sni: tls.sni.clone().or(host), certificate, servers })
+    let servers = (!tls.skip_verify).then(|| Servers {
+        authorities: authorities.unwrap_or_else(of_host),
+        names: names.clone(),
+        domains: Arc::from([]),
+    });
+    Some(ClientTls { sni: tls.sni.clone().or(host), certificate, servers, applications: &[] })
 }
 
 /// The policy of the host, and its subsets by name.
@@ -190,23 +232,34 @@ fn endpoints<'a>(
     subset: Option<&Subset>,
     check_port: Option<u16>,
 ) -> Vec<(&'a model::Endpoint, Endpoint)> {
-    let selected = |endpoint: &&Arc<model::Endpoint>| {
-        let has = |(name, value)| endpoint.labels.get(name) == Some(value);
-        subset.is_none_or(|subset| subset.labels.iter().all(has))
-    };
-    let compiled = |endpoint: &'a Arc<model::Endpoint>| {
-        let number = endpoint.ports.get(&port.name)?;
+    let compiled = |(endpoint, number): (&'a model::Endpoint, u16)| {
         let found = Endpoint {
             address: endpoint.address.clone(),
-            port: *number,
+            port: number,
             weight: endpoint.weight.max(1),
             health: endpoint.health,
             check_port,
+            takes_tls: false,
             workload: workload(service, endpoint),
         };
-        Some((&**endpoint, found))
+        (endpoint, found)
     };
-    service.endpoints.values().filter(selected).filter_map(compiled).collect()
+    selected(service, port, subset).map(compiled).collect()
+}
+
+/// The registered endpoints of a port and subset, with their ports.
+fn selected<'a>(
+    service: &'a Service,
+    port: &Port,
+    subset: Option<&Subset>,
+) -> impl Iterator<Item = (&'a model::Endpoint, u16)> {
+    let selected = move |endpoint: &&Arc<model::Endpoint>| {
+        let has = |(name, value)| endpoint.labels.get(name) == Some(value);
+        subset.is_none_or(|subset| subset.labels.iter().all(has))
+    };
+    let with_port =
+        |endpoint: &'a Arc<model::Endpoint>| Some((&**endpoint, *endpoint.ports.get(&port.name)?));
+    service.endpoints.values().filter(selected).filter_map(with_port)
 }
 
 /// A workload in Istio's form, `name;namespace;canonical-service;canonical-revision;cluster`.

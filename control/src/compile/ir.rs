@@ -50,6 +50,8 @@ pub(crate) struct Cluster {
     /// None is the mesh's default, or a fixed number where `pool` gives one.
     pub(crate) retry_budget: Option<RetryBudget>,
     pub(crate) tls: Option<ClientTls>,
+    /// Endpoints that do not say that they take it get plain text.
+    pub(crate) tls_where_taken: bool,
     /// None is bytes.
     pub(crate) http: Option<HttpVersion>,
     pub(crate) tcp: TcpPool,
@@ -112,6 +114,8 @@ pub(crate) struct Endpoint {
     pub(crate) health: Health,
     /// Where it is checked, if not where requests go.
     pub(crate) check_port: Option<u16>,
+    /// Whether connections to it begin with the cluster's TLS, where that is only for some.
+    pub(crate) takes_tls: bool,
     /// Istio's form: `name;namespace;canonical-service;canonical-revision;cluster`.
     pub(crate) workload: Arc<str>,
 }
@@ -250,6 +254,7 @@ impl Cluster {
             health_percent_min: None,
             retry_budget: None,
             tls: None,
+            tls_where_taken: false,
             http,
             tcp: Default::default(),
             pool: Default::default(),

@@ -38,7 +38,11 @@ impl Perspective {
     /// the same.
     pub(crate) fn new(world: &World, lens: Lens, before: Option<&Self>) -> Self {
         let mut compiled = BTreeMap::new();
-        let mesh_wide = services::MeshWide { locality: &world.locality, log: world.logs.mesh_wide.as_ref() };
+        let mesh_wide = services::MeshWide {
+            locality: &world.locality,
+            domains: &world.domains,
+            log: world.logs.mesh_wide.as_ref(),
+        };
         for (key, service) in &world.services {
             let Some(common) = world.compiled.get(key) else { continue };
             let documents = services::documents(service, &lens, &world.rules, &world.checks);

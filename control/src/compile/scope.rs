@@ -17,13 +17,14 @@ use super::{
         Access, Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
         RouteConfig, Serves, Tcp, VirtualHost,
     },
+    peers::{self, Doors},
     secrets,
     services::{self, Viewer},
     sight::Sight,
     tables::{self, OUTBOUND_HTTP},
 };
 use crate::{
-    documents::{Document, HealthCheck, ServerClass, WorkloadGroup},
+    documents::{Document, HealthCheck, MtlsMode, ServerClass, WorkloadGroup},
     model::{Health, Locality, OutboundPolicy, Port, Protocol, Service},
     resource::{Asked, Kind, ResourceSet},
 };
@@ -74,8 +75,8 @@ struct Scope<'a> {
     set: ResourceSet,
     /// Clusters that something names.
     clusters: BTreeSet<Arc<str>>,
-    /// Ports at which others reach the workload, with what is served there.
-    captured: Vec<(u16, Serves)>,
+    /// Ports at which others reach the workload, with what is served there, and which mutual TLS is asked for.
+    captured: Vec<(u16, Serves, MtlsMode)>,
 }
 
 impl Scope<'_> {
@@ -249,6 +250,7 @@ impl Scope<'_> {
             weight: 1,
             health: Health::Healthy,
             check_port: check.and_then(|check| check.port),
+            takes_tls: false,
             workload: self.local_workload(&inbound.workload),
         };
         let alone =
@@ -283,13 +285,35 @@ impl Scope<'_> {
                 Serves::Named(name)
             }
         };
-        self.captured.extend(captured.map(|port| (port, serves.clone())));
+        // What a Sidecar says of a port is of the one that others call, all else of the workload's own.
+        let port = if documents.is_empty() { inbound.app.port() } else { captured };
+        let mode = self.mtls_mode(&inbound.workload, port);
+        self.captured.extend(captured.map(|port| (port, serves.clone(), mode)));
         let Some(bind) = inbound.bind.clone() else { return };
         let name: Arc<str> = format!("inbound|{bind}").into();
         if self.set.find(Kind::Listener, &name).is_some() {
             return;
         }
-        self.listener(Listener::plain(name, bind, Direction::Inbound, serves), shaped);
+        let mut listener = Listener::plain(name, bind, Direction::Inbound, serves);
+        self.close_doors(&mut listener, mode);
+        self.listener(listener, shaped);
+    }
+
+    /// Which mutual TLS a port of the workload takes; an empty name is the node's own workload.
+    fn mtls_mode(&self, workload: &str, port: Option<u16>) -> MtlsMode {
+        let named = self.node.workloads.iter().find(|known| !workload.is_empty() && known.name == workload);
+        let labels = named.map_or(&self.node.labels, |known| &known.labels);
+        let namespace = named.map(|known| known.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let namespace = namespace.unwrap_or(&self.node.namespace);
+        peers::mode(&self.sight.world().documents, peers::Workload { namespace, labels }, port)
+    }
+
+    /// Gives a listener with one chain those that a mode asks for.
+    fn close_doors(&self, listener: &mut Listener, mode: MtlsMode) {
+        let (mutual, domains) = (self.node.mtls, &self.sight.world().domains);
+        let chains = std::mem::take(&mut listener.chains).into_iter();
+        listener.chains = chains.flat_map(|chain| peers::doors(chain, mode, mutual, domains)).collect();
+        listener.inspection.patience = peers::patience(&listener.chains);
     }
 
     /// What is checked of what comes to a workload of the node, by its name; an empty one is the node's own.
@@ -330,10 +354,12 @@ impl Scope<'_> {
 
     fn inbound_capture(&mut self, bind: SocketAddr) {
         let ports = std::mem::take(&mut self.captured);
+        let rest = self.mtls_mode("", None);
+        let doors = Doors { mutual: self.node.mtls, domains: &self.sight.world().domains, rest };
         let (_, document) = self.sight.lens().ingress();
         let (access, policies) = self.access("", Layer::Tcp, None);
         let documents = document.into_iter().chain(policies).collect();
-        self.listener(capture::inbound(bind, ports, &access), documents);
+        self.listener(capture::inbound(bind, ports, &doors, &access), documents);
         self.own_clusters(&capture::inbound_clusters());
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Viewer<'a> {
 pub(crate) enum Dialect {
     /// A proxy's.
     Proxy,
+    /// A proxy's that has an identity.
+    Mesh,
     /// A gRPC library's.
     Grpc,
 }
@@ -57,7 +59,7 @@ impl Dialect {
     /// The version of a value said in it.
     fn version<T: Hash>(self, value: &T) -> u64 {
         match self {
-            Self::Proxy => version(value),
+            Self::Proxy | Self::Mesh => version(value),
             Self::Grpc => grpc::version(value),
         }
     }
@@ -66,7 +68,11 @@ impl Dialect {
 impl<'a> Viewer<'a> {
     /// A client that asks for some names: no proxy names its listeners.
     pub(crate) fn of(node: &'a NodeMetadata, asked: &Asked) -> Self {
-        let dialect = if asked.listeners.is_empty() { Dialect::Proxy } else { Dialect::Grpc };
+        let dialect = match (asked.listeners.is_empty(), node.mtls) {
+            (true, false) => Dialect::Proxy,
+            (true, true) => Dialect::Mesh,
+            (false, _) => Dialect::Grpc,
+        };
         Self { node, dialect }
     }
 }
@@ -78,6 +84,7 @@ pub(crate) struct Compiled {
     /// Destination rules and the policy of checks.
     rules: Vec<Arc<Document>>,
     locality: Arc<LocalityLb>,
+    domains: Arc<[Arc<str>]>,
     log: Option<AccessLog>,
     pub(crate) tcp_idle_timeout: Option<Duration>,
     /// How clients that know nothing reach it.
@@ -121,7 +128,7 @@ impl Resources {
             let version = dialect.version(&cluster);
             let same = find(|known| &known.clusters, &cluster.name, version);
             let encode = || match dialect {
-                Dialect::Proxy => encode::cluster::cluster(&cluster).encode_to_vec(),
+                Dialect::Proxy | Dialect::Mesh => encode::cluster::cluster(&cluster).encode_to_vec(),
                 Dialect::Grpc => encode::grpc::cluster(&cluster).encode_to_vec(),
             };
             let resource = |kind, name: &Arc<str>, version, message| {
@@ -163,7 +170,7 @@ impl Compiled {
 
     /// The same for a newer version of the service.
     pub(crate) fn with(self: &Arc<Self>, service: &Arc<Service>) -> Arc<Self> {
-        let mesh_wide = MeshWide { locality: &self.locality, log: self.log.as_ref() };
+        let mesh_wide = MeshWide { locality: &self.locality, domains: &self.domains, log: self.log.as_ref() };
         compile(service, self.rules.clone(), mesh_wide, Some(self))
     }
 
@@ -174,7 +181,13 @@ impl Compiled {
 
     /// Its clusters and their endpoints, as a client sees them. They are compiled for each vantage that is in use.
     pub(crate) fn seen_by(&self, viewer: Viewer<'_>) -> Arc<Resources> {
-        let dialect = viewer.dialect;
+        let dialect = match viewer.dialect {
+            // Where nobody takes mutual TLS, who could speak it sees what everybody sees.
+            Dialect::Mesh if !self.service.endpoints.values().any(|endpoint| endpoint.takes_mtls()) => {
+                Dialect::Proxy
+            }
+            dialect => dialect,
+        };
         let vantage = self.looks_at.as_ref().map(|labels| Vantage::of(viewer.node, labels));
         if vantage.is_none() && dialect == Dialect::Proxy {
             return self.plain.clone();
@@ -183,7 +196,8 @@ impl Compiled {
         if let Some(found) = self.lock().get(&view) {
             return found.clone();
         }
-        let mut made = self.inputs().clusters(view.1.as_ref());
+        let inputs = Inputs { mutual: dialect == Dialect::Mesh, ..self.inputs() };
+        let mut made = inputs.clusters(view.1.as_ref());
         if dialect == Dialect::Grpc {
             made = made.into_iter().filter_map(grpc::shaped).collect();
         }
@@ -206,6 +220,8 @@ impl Compiled {
                 _ => None,
             }),
             locality: &self.locality,
+            domains: &self.domains,
+            mutual: false,
         }
     }
 
@@ -316,6 +332,8 @@ pub(crate) fn destination_rules(documents: &[Arc<Document>]) -> impl Iterator<It
 #[derive(Clone, Copy)]
 pub(crate) struct MeshWide<'a> {
     pub(crate) locality: &'a Arc<LocalityLb>,
+    /// Trust domains.
+    pub(crate) domains: &'a Arc<[Arc<str>]>,
     /// What is written of requests and connections.
     pub(crate) log: Option<&'a AccessLog>,
 }
@@ -338,6 +356,7 @@ pub(crate) fn compile(
     let mut compiled = Compiled {
         service: service.clone(),
         locality: mesh_wide.locality.clone(),
+        domains: mesh_wide.domains.clone(),
         log: mesh_wide.log.cloned(),
         tcp_idle_timeout,
         reached: Reached::new(service, tcp_idle_timeout, mesh_wide.log, reached_before),

@@ -11,6 +11,7 @@ use crate::{
 
 mod golden;
 mod incremental;
+mod mtls;
 mod mutated;
 mod order;
 mod secrets;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     DocumentSpec, authorization, config_map, destination_rule, gateway, gateway_api, health_check,
+    peer_authentication,
     problem::Report,
     reader::{At, Located, Object, nearest},
     secret, service_entry, sidecar, virtual_service, workload_group,
@@ -71,7 +72,7 @@ const GROUPS: [Group; 5] = [
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 20] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -92,6 +93,9 @@ const KINDS: [Kind; 19] = [
     }),
     Kind::plain(ISTIO_NETWORKING, "Gateway", |at, report| {
         gateway::read(at, report).map(DocumentSpec::Gateway)
+    }),
+    Kind::plain(ISTIO_SECURITY, "PeerAuthentication", |at, report| {
+        peer_authentication::read(at, report).map(DocumentSpec::PeerAuthentication)
     }),
     Kind {
         group: ISTIO_SECURITY,

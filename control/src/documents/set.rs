@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway,
-    HealthCheckPolicy, ROOT_NAMESPACE, Secret, ServiceEntry, Sidecar, VirtualService, WorkloadGroup,
-    config_map,
+    HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, Secret, ServiceEntry, Sidecar, VirtualService,
+    WorkloadGroup, config_map,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -120,6 +120,14 @@ impl DocumentSet {
     pub fn routes(&self) -> impl Iterator<Item = (&Arc<Document>, &Route)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::Route(spec) => Some((document, &**spec)),
+            _ => None,
+        })
+    }
+
+    /// What workloads take, the oldest first.
+    pub fn peer_authentications(&self) -> impl Iterator<Item = (&Arc<Document>, &PeerAuthentication)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::PeerAuthentication(spec) => Some((document, spec)),
             _ => None,
         })
     }

@@ -38,7 +38,7 @@ fn what_is_no_document_is_refused() {
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
          DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway; security.istio.io/v1 \
-         AuthorizationPolicy; gateway.networking.k8s.io/v1 GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant; v1 Namespace, Secret, ConfigMap; weft.dev/v1 \
+         PeerAuthentication, AuthorizationPolicy; gateway.networking.k8s.io/v1 GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant; v1 Namespace, Secret, ConfigMap; weft.dev/v1 \
          HealthCheckPolicy are)",
     );
     check_text(
@@ -275,8 +275,9 @@ fn the_other_kinds_are_checked() {
          enabled?)",
     );
     policy(
-        "tls: {mode: ISTIO_MUTUAL}",
-        "f.yaml:7:17: error: spec.trafficPolicy.tls.mode: mode \"ISTIO_MUTUAL\" is not supported (DISABLE, SIMPLE or MUTUAL)",
+        "tls: {mode: STRICT}",
+        "f.yaml:7:17: error: spec.trafficPolicy.tls.mode: mode \"STRICT\" is not supported (DISABLE, SIMPLE, MUTUAL or \
+         ISTIO_MUTUAL)",
     );
     policy(
         "tls: {mode: MUTUAL}",
@@ -344,7 +345,7 @@ fn the_other_kinds_are_checked() {
         (
             "HTTPS",
             "    tls: {mode: AUTO_PASSTHROUGH}",
-            "f.yaml:8:17: error: spec.servers[0].tls.mode: mode \"AUTO_PASSTHROUGH\" is not supported (PASSTHROUGH, SIMPLE, MUTUAL or OPTIONAL_MUTUAL)",
+            "f.yaml:8:17: error: spec.servers[0].tls.mode: mode \"AUTO_PASSTHROUGH\" is not supported (PASSTHROUGH, SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL)",
         ),
         (
             "HTTPS",

@@ -58,6 +58,8 @@ pub enum ServerMode {
     Mutual,
     /// It ends here, and a certificate that a client shows must be good.
     OptionalMutual,
+    /// It ends here, between identities of the mesh (`ISTIO_MUTUAL`).
+    Mesh,
 }
 
 /// A version of TLS.
@@ -97,6 +99,8 @@ pub enum ClientMode {
     Simple,
     /// Both sides do.
     Mutual,
+    /// Both sides show identities of the mesh (`ISTIO_MUTUAL`).
+    Mesh,
 }
 
 impl ServerTls {
@@ -107,7 +111,7 @@ impl ServerTls {
 
     /// Whether clients are asked for certificates.
     pub fn verifies_clients(&self) -> bool {
-        matches!(self.mode, ServerMode::Mutual | ServerMode::OptionalMutual)
+        matches!(self.mode, ServerMode::Mutual | ServerMode::OptionalMutual | ServerMode::Mesh)
     }
 }
 
@@ -141,6 +145,10 @@ pub(super) fn server(at: &At<'_>, report: &mut Report) -> Option<(Option<ServerT
             at.fail(report, "certificates are not used where TLS goes through", "set mode: SIMPLE");
         }
         (_, ServerMode::Passthrough) => {}
+        (_, ServerMode::Mesh) if !bare => {
+            at.fail(report, "ISTIO_MUTUAL shows the proxy's own certificate", "remove the others");
+        }
+        (_, ServerMode::Mesh) => {}
         (_, ServerMode::Simple | ServerMode::Mutual | ServerMode::OptionalMutual) => {
             if bare && report.is_clean() {
                 let hint = "set credentialName, or serverCertificate and privateKey";
@@ -175,8 +183,9 @@ fn server_mode(at: &At<'_>, report: &mut Report) -> Option<ServerMode> {
         "SIMPLE" => Some(ServerMode::Simple),
         "MUTUAL" => Some(ServerMode::Mutual),
         "OPTIONAL_MUTUAL" => Some(ServerMode::OptionalMutual),
+        "ISTIO_MUTUAL" => Some(ServerMode::Mesh),
         other => {
-            let known = "PASSTHROUGH, SIMPLE, MUTUAL or OPTIONAL_MUTUAL";
+            let known = "PASSTHROUGH, SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL";
             at.fail(report, format!("mode {other:?} is not supported"), known);
             None
         }
@@ -220,8 +229,10 @@ pub(super) fn client(at: &At<'_>, report: &mut Report) -> Option<ClientTls> {
         "DISABLE" => Some(ClientMode::Disable),
         "SIMPLE" => Some(ClientMode::Simple),
         "MUTUAL" => Some(ClientMode::Mutual),
+        "ISTIO_MUTUAL" => Some(ClientMode::Mesh),
         other => {
-            at.fail(report, format!("mode {other:?} is not supported"), "DISABLE, SIMPLE or MUTUAL");
+            let known = "DISABLE, SIMPLE, MUTUAL or ISTIO_MUTUAL";
+            at.fail(report, format!("mode {other:?} is not supported"), known);
             None
         }
     });
@@ -245,6 +256,9 @@ pub(super) fn client(at: &At<'_>, report: &mut Report) -> Option<ClientTls> {
             "needs a certificate to show",
             "set clientCertificate and privateKey, or credentialName",
         );
+    }
+    if mode == ClientMode::Mesh && (shows || authorities.is_some() || skip_verify == Some(true)) {
+        at.fail(report, "ISTIO_MUTUAL shows the proxy's own certificate", "remove the others");
     }
     if mode == ClientMode::Simple && !certificates.is_empty() {
         at.fail(report, "only MUTUAL shows a certificate", "set mode: MUTUAL");

@@ -68,6 +68,7 @@ impl Caller {
         if node.namespace != namespace {
             return differs("NAMESPACE", &node.namespace, namespace);
         }
+        node.mtls = true;
         if node.service_account.is_empty() {
             account.clone_into(&mut node.service_account);
         } else if node.service_account != account {

@@ -35,6 +35,7 @@ fn locality(priority: u32, weight: u32, weights: &[u32]) -> LocalityEndpoints {
     let endpoint = |(port, weight): (usize, &u32)| {
         let address = ([10, priority as u8, weight.to_le_bytes()[0], 1], port as u16 + 1);
         Arc::new(Endpoint {
+            tls_labels: Default::default(),
             address: EndpointAddress::Tcp(address.into()),
             weight: *weight,
             health: EndpointHealth::Admitting,

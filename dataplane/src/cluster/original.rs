@@ -78,6 +78,7 @@ fn new_host(cluster: &Cluster, load: Rc<LoadCell>, to: SocketAddr) -> Host {
         cluster: unknown,
     };
     let endpoint = Endpoint {
+        tls_labels: Default::default(),
         address: EndpointAddress::Tcp(to),
         weight: 1,
         health: EndpointHealth::Admitting,
@@ -91,7 +92,7 @@ fn new_host(cluster: &Cluster, load: Rc<LoadCell>, to: SocketAddr) -> Host {
         vital: cluster.counters.vitals.of(&endpoint.address, false),
         spec: Arc::new(endpoint),
         cluster: cluster.spec.clone(),
-        link: cluster.link.clone(),
+        link: cluster.links.usual.clone(),
         pool: Rc::<Pool>::default(),
         load,
         latency: None,

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::probe::{self, Door};
 use crate::{
     cluster::{
-        Counters, Link,
+        Counters, Link, Links,
         check::{Change, Finding, Track},
         dns::{self, Answers},
     },
@@ -32,7 +32,7 @@ struct Watch {
     cluster: Arc<Cluster>,
     set: Arc<EndpointSet>,
     counters: Arc<Counters>,
-    link: Link,
+    links: Links,
     tasks: HashMap<EndpointAddress, (Target, AbortOnDropHandle<()>)>,
 }
 
@@ -86,14 +86,14 @@ fn follow(watches: &mut Watches, shared: &Shared, spec: &Spec, answers: &Answers
             cluster: cluster.clone(),
             set: Arc::default(),
             counters: shared.counters(name),
-            link: Link::new(cluster, &spec.tls),
+            links: Links::new(cluster, &spec.tls),
             tasks: HashMap::new(),
         });
-        let link = Link::new(cluster, &spec.tls);
-        if !link.same(&watch.link) {
+        let links = Links::new(cluster, &spec.tls);
+        if !links.same(&watch.links) {
             // What is known stays known; only how it is asked is new.
             watch.tasks.clear();
-            watch.link = link;
+            watch.links = links;
         }
         if !Arc::ptr_eq(&watch.cluster, cluster) || !Arc::ptr_eq(&watch.set, &set) || watch.tasks.is_empty() {
             (watch.cluster, watch.set) = (cluster.clone(), set);
@@ -118,7 +118,8 @@ impl Watch {
             let kept = before.remove(&endpoint.address).filter(|(old, _)| *old == target);
             let task = kept.map(|(_, task)| task);
             let task = task.unwrap_or_else(|| {
-                let (target, link) = (target.clone(), self.link.clone());
+                let link = self.links.to(&self.cluster, endpoint).clone();
+                let target = target.clone();
                 let watching = watch(target, link, self.counters.clone(), slots.clone());
                 AbortOnDropHandle::new(tokio::spawn(watching))
             });

@@ -27,6 +27,7 @@ use crate::{
         load::{Attempt, Dropped, Ending},
         metrics::{Series, WorkerTraffic, label},
     },
+    tls::peer::Secured,
     worker::Worker,
 };
 
@@ -57,6 +58,8 @@ struct Key {
     grpc: bool,
     inbound: bool,
     flags: Flags,
+    /// Stands for who is at the ends of the connection; zero where nobody proved anything.
+    secured: u64,
 }
 
 /// A worker's series by what decides them, so that counting needs no label text.
@@ -80,6 +83,8 @@ impl SeriesCache {
 /// One request.
 pub struct Record {
     worker: Rc<Worker>,
+    /// Who is at the ends of the connection.
+    secured: Option<Rc<Secured>>,
     started: Instant,
     direction: Direction,
     /// Whether it is a gRPC call.
@@ -131,6 +136,7 @@ impl Record {
         });
         Box::new(Self {
             worker: serving.worker.clone(),
+            secured: serving.secured.clone(),
             started: Instant::now(),
             direction: serving.direction,
             grpc,
@@ -262,6 +268,7 @@ impl Record {
             grpc: self.grpc,
             inbound: self.direction == Direction::Inbound,
             flags: self.flags,
+            secured: self.secured.as_ref().map_or(0, |secured| secured.mark()),
         }
     }
 }
@@ -281,9 +288,14 @@ impl Drop for Record {
         if known.len() >= CACHE_MAX {
             known.clear();
         }
-        let series = known
-            .entry(key)
-            .or_insert_with(|| cache.traffic.series(labels(&self.worker.shared.workload, &self.target, key)));
+        let series = known.entry(key).or_insert_with(|| {
+            cache.traffic.series(labels(
+                &self.worker.shared.workload,
+                &self.target,
+                key,
+                self.secured.as_deref(),
+            ))
+        });
         let duration = now.saturating_duration_since(self.started);
         series.requests.fetch_add(1, Relaxed);
         series.duration_ms.observe(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
@@ -317,32 +329,37 @@ pub fn grpc_status(headers: &HeaderMap) -> Option<u16> {
 }
 
 /// Istio's labels of a TCP connection.
-pub fn labels_tcp(own: &Workload, direction: Direction, target: &Target, flags: Flags) -> String {
-    let inbound = direction == Direction::Inbound;
-    let mut out = parties(own, inbound, target);
+pub fn labels_tcp(serving: &Serving, target: &Target, flags: Flags) -> String {
+    let inbound = serving.direction == Direction::Inbound;
+    let secured = serving.secured.as_deref();
+    let mut out = parties(&serving.worker.shared.workload, inbound, target, secured);
     label(&mut out, "request_protocol", "tcp");
     label(&mut out, "response_flags", &flags.to_string());
-    label(&mut out, "connection_security_policy", security(inbound));
+    label(&mut out, "connection_security_policy", security(inbound, secured));
     out
 }
 
-fn labels(own: &Workload, target: &Target, key: Key) -> String {
-    let mut out = parties(own, key.inbound, target);
+fn labels(own: &Workload, target: &Target, key: Key, secured: Option<&Secured>) -> String {
+    let mut out = parties(own, key.inbound, target, secured);
     label(&mut out, "request_protocol", if key.grpc { "grpc" } else { "http" });
     label(&mut out, "response_code", &key.status.to_string());
     label(&mut out, "grpc_response_status", &key.grpc_status.map_or(String::new(), |code| code.to_string()));
     label(&mut out, "response_flags", &key.flags.to_string());
-    label(&mut out, "connection_security_policy", security(key.inbound));
+    label(&mut out, "connection_security_policy", security(key.inbound, secured));
     out
 }
 
 /// As Istio says it: only the receiving side knows.
-fn security(inbound: bool) -> &'static str {
-    if inbound { "none" } else { "unknown" }
+fn security(inbound: bool, secured: Option<&Secured>) -> &'static str {
+    match (inbound, secured.is_some_and(Secured::is_mutual)) {
+        (true, true) => "mutual_tls",
+        (true, false) => "none",
+        (false, _) => "unknown",
+    }
 }
 
 /// Labels of who called whom. A side that is not known is `unknown`.
-fn parties(own: &Workload, inbound: bool, target: &Target) -> String {
+fn parties(own: &Workload, inbound: bool, target: &Target, secured: Option<&Secured>) -> String {
     let unknown: Arc<str> = "unknown".into();
     let nobody = Workload {
         name: unknown.clone(),
@@ -360,13 +377,16 @@ fn parties(own: &Workload, inbound: bool, target: &Target) -> String {
     // Of several workloads behind one proxy the endpoint says which.
     let local = if *endpoint == nobody { own } else { endpoint };
     let (source, destination) = if inbound { (&nobody, local) } else { (own, endpoint) };
+    let caller = secured.and_then(|secured| secured.peer.as_ref()?.principal());
+    let principals = [caller, secured.and_then(|secured| secured.own.as_deref())];
     let mut out = String::with_capacity(768);
     label(&mut out, "reporter", if inbound { "destination" } else { "source" });
-    for (side, workload) in [("source", source), ("destination", destination)] {
+    let sides = [("source", source), ("destination", destination)];
+    for ((side, workload), principal) in sides.into_iter().zip(principals) {
         let mut put = |name: &str, value: &str| label(&mut out, &format!("{side}_{name}"), value);
         put("workload", &workload.name);
         put("workload_namespace", &workload.namespace);
-        put("principal", "unknown");
+        put("principal", principal.filter(|_| inbound).unwrap_or("unknown"));
         put("app", &workload.service);
         put("version", &workload.revision);
         put("canonical_service", &workload.service);

@@ -1,6 +1,7 @@
 //! Clusters: upstream services, how their endpoints are found, picked and watched.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -28,8 +29,10 @@ pub struct Cluster {
     pub panic_percent: u32,
     /// How endpoints that fail are found and left out for a while; none is not at all.
     pub outlier: Option<Outlier>,
-    /// TLS that connections begin with; none is plain text.
+    /// TLS that connections begin with, to endpoints for which none of `tls_matches` is; none is plain text.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// What connections begin with to some endpoints (`transport_socket_matches`); the first that holds is taken.
+    pub tls_matches: Vec<TlsMatch>,
     /// How endpoints are checked; none is not at all.
     pub check: Option<Check>,
     /// Whether an endpoint counts before its first check has passed (`ignore_new_hosts_until_first_hc` is false).
@@ -294,6 +297,8 @@ pub struct Endpoint {
     pub check: EndpointCheck,
     /// Who it is, for metrics.
     pub workload: Workload,
+    /// What decides how connections to it begin (`metadata["envoy.transport_socket_match"]`).
+    pub tls_labels: BTreeMap<String, String>,
 }
 
 /// Address of an endpoint.
@@ -343,4 +348,35 @@ pub struct Workload {
     pub revision: Arc<str>,
     /// `*_cluster`.
     pub cluster: Arc<str>,
+}
+
+/// TLS for endpoints with some labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsMatch {
+    /// All of these; none is every endpoint.
+    pub labels: BTreeMap<String, String>,
+    /// None is plain text.
+    pub tls: Option<Arc<UpstreamTls>>,
+}
+
+impl TlsMatch {
+    /// Whether it is for an endpoint.
+    pub fn is_for(&self, endpoint: &Endpoint) -> bool {
+        self.labels.iter().all(|(name, value)| endpoint.tls_labels.get(name) == Some(value))
+    }
+}
+
+impl Cluster {
+    /// What connections to an endpoint begin with.
+    pub fn tls_of(&self, endpoint: &Endpoint) -> Option<&Arc<UpstreamTls>> {
+        match self.tls_matches.iter().find(|matches| matches.is_for(endpoint)) {
+            Some(found) => found.tls.as_ref(),
+            None => self.tls.as_ref(),
+        }
+    }
+
+    /// Every TLS that connections may begin with.
+    pub fn all_tls(&self) -> impl Iterator<Item = &Arc<UpstreamTls>> {
+        self.tls.iter().chain(self.tls_matches.iter().filter_map(|matches| matches.tls.as_ref()))
+    }
 }

@@ -99,5 +99,5 @@ fn servers(spec: &Spec) -> impl Iterator<Item = &Arc<DownstreamTls>> {
 }
 
 fn clients(spec: &Spec) -> impl Iterator<Item = &Arc<UpstreamTls>> {
-    spec.clusters.values().filter_map(|cluster| cluster.tls.as_ref())
+    spec.clusters.values().flat_map(|cluster| cluster.all_tls())
 }

@@ -1,6 +1,9 @@
 //! Who is at the other end of a connection.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use rustls::pki_types::CertificateDer;
 use weft_proto::spiffe::SpiffeId;
@@ -43,7 +46,7 @@ impl Peer {
 }
 
 /// What is known of a connection over TLS that ends here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Secured {
     /// The client, if it showed a certificate.
     pub peer: Option<Peer>,
@@ -51,12 +54,26 @@ pub struct Secured {
     pub own: Option<Arc<str>>,
     /// The server's name that it asked for, lower case.
     pub server_name: Option<Box<str>>,
+    mark: u64,
 }
 
 impl Secured {
+    /// After a handshake.
+    pub fn new(peer: Option<Peer>, own: Option<Arc<str>>, server_name: Option<Box<str>>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (peer.as_ref().and_then(Peer::principal), &own).hash(&mut hasher);
+        let mark = hasher.finish().max(1);
+        Self { peer, own, server_name, mark }
+    }
+
     /// The client's SPIFFE id, if it proved one.
     pub fn spiffe(&self) -> Option<&SpiffeId> {
         self.peer.as_ref()?.spiffe.as_ref()
+    }
+
+    /// A number that stands for both sides, never zero; equal identities have equal numbers.
+    pub fn mark(&self) -> u64 {
+        self.mark
     }
 
     /// Whether both sides proved who they are.

@@ -90,7 +90,7 @@ impl ServerContext {
             None => None,
             Some(chain) => Some(Peer::new(chain, verified).ok_or(Outcome::BadCertificate)?),
         };
-        let secured = Secured { peer, own: self.own.clone(), server_name };
+        let secured = Secured::new(peer, self.own.clone(), server_name);
         Ok(Accepted { stream: Stream::tls(TlsStream::Server(stream)), secured })
     }
 }

@@ -43,6 +43,7 @@ fn endpoints(addresses: &[SocketAddr]) -> Arc<EndpointSet> {
         .iter()
         .map(|address| {
             Arc::new(Endpoint {
+                tls_labels: Default::default(),
                 address: EndpointAddress::Tcp(*address),
                 weight: 1,
                 health: EndpointHealth::Admitting,
@@ -67,6 +68,7 @@ fn cluster(protocol: UpstreamProtocol, requests_max: u32) -> Cluster {
         panic_percent: 0,
         outlier: None,
         tls: None,
+        tls_matches: Vec::new(),
         check: None,
         unchecked_count: true,
         protocol,

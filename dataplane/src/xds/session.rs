@@ -411,7 +411,7 @@ fn secrets_of_listener(listener: &Listener) -> impl Iterator<Item = &str> {
 }
 
 fn secrets_of_cluster(cluster: &Cluster) -> impl Iterator<Item = &str> {
-    cluster.tls.iter().flat_map(|tls| store::names(&tls.common)).map(|name| &**name)
+    cluster.all_tls().flat_map(|tls| store::names(&tls.common)).map(|name| &**name)
 }
 
 fn endpoints_of(cluster: &Cluster) -> Option<&str> {

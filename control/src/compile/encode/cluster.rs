@@ -12,7 +12,7 @@ use weft_proto::xds::{
                 cluster::{
                     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig,
                     LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig,
-                    SlowStartConfig,
+                    SlowStartConfig, TransportSocketMatch,
                     common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
                 },
             },
@@ -40,7 +40,7 @@ use weft_proto::xds::{
 
 use super::{address, ads, any, check, duration, list_value, number, object, text_value, tls};
 use crate::{
-    compile::ir::{Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
+    compile::ir::{ClientTls, Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
     documents::{HashTable, LoadBalancer, OutlierDetection, Warmup},
     model::Health,
 };
@@ -54,6 +54,11 @@ const PENDING_MAX: u32 = 1024;
 const RETRY_BUDGET_PERCENT: f64 = 20.0;
 const RETRY_CONCURRENCY_MIN: u32 = 3;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// What endpoints that take mutual TLS are labelled with; Istio's.
+const TAKES_TLS: (&str, &str) = ("tlsMode", "istio");
+/// Where labels are that decide how connections begin.
+const TLS_LABELS: &str = "envoy.transport_socket_match";
 
 /// A cluster.
 pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
@@ -78,7 +83,11 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
             thresholds: vec![thresholds(cluster)],
             ..Default::default()
         }),
-        transport_socket: cluster.tls.as_ref().map(tls::upstream),
+        transport_socket: cluster.tls.as_ref().filter(|_| !cluster.tls_where_taken).map(tls::upstream),
+        transport_socket_matches: match &cluster.tls {
+            Some(tls) if cluster.tls_where_taken => vec![where_taken(tls)],
+            _ => Vec::new(),
+        },
         typed_extension_protocol_options: protocol_options(cluster),
         upstream_connection_options: keepalive(cluster),
         metadata: cluster.service.as_ref().map(service_metadata),
@@ -108,6 +117,15 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
     };
     encoded.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     encoded
+}
+
+/// TLS to the endpoints that say that they take it, in Istio's words.
+fn where_taken(of: &ClientTls) -> TransportSocketMatch {
+    TransportSocketMatch {
+        name: "tlsMode-istio".to_owned(),
+        r#match: Some(object([(TAKES_TLS.0, text_value(TAKES_TLS.1))])),
+        transport_socket: Some(tls::upstream(of)),
+    }
 }
 
 /// Names are resolved again as their records say.
@@ -321,8 +339,7 @@ fn endpoint(endpoint: &Endpoint) -> LbEndpoint {
             Health::Unhealthy => HealthStatus::Unhealthy,
         }
         .into(),
-        metadata: (!endpoint.workload.is_empty())
-            .then(|| istio([("workload", text_value(&endpoint.workload))])),
+        metadata: endpoint_metadata(endpoint),
         load_balancing_weight: number(endpoint.weight),
         host_identifier: Some(HostIdentifier::Endpoint(Host {
             address: address(&endpoint.address, endpoint.port),
@@ -332,4 +349,13 @@ fn endpoint(endpoint: &Endpoint) -> LbEndpoint {
             ..Default::default()
         })),
     }
+}
+
+fn endpoint_metadata(endpoint: &Endpoint) -> Option<Metadata> {
+    let workload = (!endpoint.workload.is_empty())
+        .then(|| ("istio".to_owned(), object([("workload", text_value(&endpoint.workload))])));
+    let tls =
+        endpoint.takes_tls.then(|| (TLS_LABELS.to_owned(), object([(TAKES_TLS.0, text_value(TAKES_TLS.1))])));
+    let filter_metadata: HashMap<_, _> = workload.into_iter().chain(tls).collect();
+    (!filter_metadata.is_empty()).then(|| Metadata { filter_metadata, ..Default::default() })
 }

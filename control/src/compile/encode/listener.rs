@@ -100,9 +100,9 @@ fn bound(bind: &Address) -> Option<EncodedAddress> {
 /// What finds out what the conditions of the chains ask for.
 fn listener_filters(listener: &Listener) -> Vec<ListenerFilter> {
     let needs = |of: fn(&ChainMatch) -> bool| listener.all_chains().any(|chain| of(&chain.matches));
-    let http = needs(|matches| matches.applications.iter().any(|one| *one != Application::H2));
+    let http = needs(|matches| matches.applications.iter().any(|one| !is_of_tls(one)));
     let tls = needs(|matches| !matches.server_names.is_empty() || matches.transport.is_some());
-    let tls = tls || needs(|matches| matches.applications.contains(&Application::H2));
+    let tls = tls || needs(|matches| matches.applications.iter().any(is_of_tls));
     let filter = |name: &str, config| ListenerFilter {
         name: name.to_owned(),
         config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
@@ -117,6 +117,14 @@ fn listener_filters(listener: &Listener) -> Vec<ListenerFilter> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whether a client says it in its TLS.
+fn is_of_tls(application: &Application) -> bool {
+    match application {
+        Application::Mesh => true,
+        Application::Http10 | Application::Http11 | Application::H2c => false,
+    }
 }
 
 fn chain(listener: &Listener, chain: &Chain) -> FilterChain {
@@ -152,7 +160,7 @@ fn chain_match(matches: &ChainMatch) -> FilterChainMatch {
         Application::Http10 => "http/1.0",
         Application::Http11 => "http/1.1",
         Application::H2c => "h2c",
-        Application::H2 => "h2",
+        Application::Mesh => tls::MESH,
     };
     FilterChainMatch {
         destination_port: matches.destination_port.and_then(|port| number(port.into())),
@@ -255,9 +263,9 @@ mod tests {
             (ChainMatch { server_names: vec!["a.b".into()], ..any() }, false, &["tls_inspector"]),
             (ChainMatch { transport: Some(Transport::Tls), ..any() }, false, &["tls_inspector"]),
             (ChainMatch { transport: Some(Transport::Raw), ..any() }, false, &["tls_inspector"]),
-            (ChainMatch { applications: vec![Application::H2], ..any() }, false, &["tls_inspector"]),
+            (ChainMatch { applications: vec![Application::Mesh], ..any() }, false, &["tls_inspector"]),
             (
-                ChainMatch { applications: vec![Application::Http11, Application::H2], ..any() },
+                ChainMatch { applications: vec![Application::Http11, Application::Mesh], ..any() },
                 true,
                 &["original_dst", "tls_inspector", "http_inspector"],
             ),

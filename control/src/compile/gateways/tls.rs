@@ -40,11 +40,15 @@ impl Chains {
                     authorities.clone().map(|path| Authorities::Files(path, revocations.clone()));
                 (certificates.iter().map(pair).collect(), authorities)
             }
-            // No document is without.
-            Credentials::None => (Vec::new(), None),
+            // The proxy's own; no other mode is without.
+            Credentials::None => (vec![Certificate::Own], Some(Authorities::Own)),
         };
         let clients = authorities.filter(|_| tls.verifies_clients()).map(|authorities| Clients {
-            required: tls.mode == ServerMode::Mutual,
+            required: matches!(tls.mode, ServerMode::Mutual | ServerMode::Mesh),
+            domains: match authorities {
+                Authorities::Own if tls.names.is_empty() => of.world.domains.clone(),
+                _ => Arc::from([]),
+            },
             authorities,
             names: tls.names.clone(),
             key_pins: tls.key_pins.clone(),
@@ -94,6 +98,7 @@ impl Chains {
             required: tls.mode == ServerMode::Mutual,
             authorities: authorities.unwrap_or_else(nobody),
             names: Vec::new(),
+            domains: Arc::from([]),
             key_pins: Vec::new(),
             certificate_pins: Vec::new(),
         });

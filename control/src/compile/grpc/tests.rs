@@ -90,7 +90,15 @@ fn a_header_that_must_not_have_a_value_may_be_absent() {
 }
 
 fn endpoint(address: &str, weight: u32, health: Health) -> Endpoint {
-    Endpoint { address: address.into(), port: 1, weight, health, check_port: None, workload: "".into() }
+    Endpoint {
+        address: address.into(),
+        port: 1,
+        weight,
+        health,
+        check_port: None,
+        takes_tls: false,
+        workload: "".into(),
+    }
 }
 
 #[test]

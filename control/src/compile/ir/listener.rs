@@ -74,10 +74,6 @@ pub(crate) struct ChainMatch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "ports of which nobody said what they speak will name them all")
-)]
 pub(crate) enum Transport {
     Raw,
     Tls,
@@ -90,8 +86,8 @@ pub(crate) enum Application {
     Http11,
     /// HTTP/2 in plain text.
     H2c,
-    /// HTTP/2 over TLS.
-    H2,
+    /// What proxies of the mesh offer over mutual TLS, beside what they speak in it.
+    Mesh,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -21,6 +21,8 @@ pub(crate) struct ServerTls {
 /// A certificate with its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Certificate {
+    /// The proxy's own, which its agent delivers.
+    Own,
     /// Delivered under this name.
     Secret(Arc<str>),
     /// In files of the proxy's host: chain and key.
@@ -30,6 +32,8 @@ pub(crate) enum Certificate {
 /// Whom to believe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Authorities {
+    /// Those of the mesh, which the proxy's agent delivers.
+    Own,
     /// Delivered under this name.
     Secret(Arc<str>),
     /// In files of the proxy's host: authorities, and revocation lists.
@@ -43,6 +47,8 @@ pub(crate) struct Clients {
     pub(crate) authorities: Authorities,
     /// One of these, where there are any.
     pub(crate) names: Vec<Arc<str>>,
+    /// Or an identity of one of these trust domains.
+    pub(crate) domains: Arc<[Arc<str>]>,
     pub(crate) key_pins: Vec<Arc<str>>,
     pub(crate) certificate_pins: Vec<Arc<str>>,
 }
@@ -55,13 +61,17 @@ pub(crate) struct ClientTls {
     pub(crate) certificate: Option<Certificate>,
     /// None: the server is not verified.
     pub(crate) servers: Option<Servers>,
+    /// Application protocols that are offered; empty is what follows from the cluster's.
+    pub(crate) applications: &'static [&'static str],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Servers {
     pub(crate) authorities: Authorities,
-    /// One of these; empty is the name that is asked for.
+    /// One of these,
     pub(crate) names: Vec<Arc<str>>,
+    /// or an identity of one of these trust domains; both empty is the name that is asked for.
+    pub(crate) domains: Arc<[Arc<str>]>,
 }
 
 /// A secret as proxies receive it.

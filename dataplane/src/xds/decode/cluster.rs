@@ -75,6 +75,10 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
     let keepalive = connection_options(options_of_connections).at("upstream_connection_options")?;
     let destination = destination(raw.metadata.take().as_ref());
     let tls = tls::upstream(raw.transport_socket.take())?;
+    let mut tls_matches = Vec::new();
+    for (i, raw) in take(&mut raw.transport_socket_matches).into_iter().enumerate() {
+        tls_matches.push(tls::matched(raw).at_index("transport_socket_matches", i)?);
+    }
     if options.protocol == UpstreamProtocol::Agreed && tls.is_none() {
         let field = "typed_extension_protocol_options.auto_config";
         return Err(Refusal::new(field, "needs ALPN: add a TLS transport_socket"));
@@ -94,6 +98,7 @@ pub(super) fn cluster(mut raw: RawCluster) -> Result<Cluster, Refusal> {
         panic_percent: common.panic_percent,
         outlier,
         tls,
+        tls_matches,
         check,
         unchecked_count: common.unchecked_count,
         protocol: options.protocol,

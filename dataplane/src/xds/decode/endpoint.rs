@@ -1,6 +1,6 @@
 //! `ClusterLoadAssignment`: endpoints by locality, with their weights, health and workload.
 
-use std::{mem::take, sync::Arc};
+use std::{collections::BTreeMap, mem::take, sync::Arc};
 
 use weft_proto::xds::{
     envoy::config::{
@@ -10,7 +10,7 @@ use weft_proto::xds::{
         },
         endpoint::v3::{ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier},
     },
-    google::protobuf::{Struct, value::Kind},
+    google::protobuf::{Struct, Value, value::Kind},
 };
 
 use super::{At, Refusal, check, nothing_left, pass_over, required};
@@ -79,6 +79,7 @@ fn endpoint(mut raw: LbEndpoint) -> Result<Endpoint, Refusal> {
     let metadata = raw.metadata.take();
     let workload = workload(metadata.as_ref());
     let hash_key = hash_key(metadata.as_ref());
+    let tls_labels = tls_labels(metadata.as_ref());
     let mut host = match raw.host_identifier.take() {
         Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
         Some(HostIdentifier::EndpointName(_)) => {
@@ -94,7 +95,7 @@ fn endpoint(mut raw: LbEndpoint) -> Result<Endpoint, Refusal> {
     let check = check.at("health_check_config").at(at)?.unwrap_or_default();
     pass_over!(host: observability_name);
     nothing_left(&host).at(at)?;
-    Ok(Endpoint { address, weight, health, hostname, hash_key, check, workload })
+    Ok(Endpoint { address, weight, health, hostname, hash_key, check, workload, tls_labels })
 }
 
 /// An address: IP and port, host name and port, or a unix socket.
@@ -143,6 +144,16 @@ fn hash_key(metadata: Option<&Metadata>) -> Option<Arc<str>> {
         Kind::StringValue(text) if !text.is_empty() => Some(text.as_str().into()),
         _ => None,
     }
+}
+
+/// `filter_metadata["envoy.transport_socket_match"]`, as far as it is text, which is all that is compared.
+fn tls_labels(metadata: Option<&Metadata>) -> BTreeMap<String, String> {
+    let fields = metadata.and_then(|metadata| metadata.filter_metadata.get("envoy.transport_socket_match"));
+    let text = |(name, value): (&String, &Value)| match value.kind.as_ref()? {
+        Kind::StringValue(text) => Some((name.clone(), text.clone())),
+        _ => None,
+    };
+    fields.into_iter().flat_map(|fields| &fields.fields).filter_map(text).collect()
 }
 
 /// What Istio's control plane says about a resource.

@@ -1,6 +1,6 @@
 //! TLS contexts: of the proxy as server, and as client.
 
-use std::{mem::take, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem::take, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     CipherSuite, NamedGroup, ProtocolVersion, SupportedProtocolVersion, crypto::CryptoProvider,
@@ -11,6 +11,7 @@ use weft_proto::{
     node::{AGENT_CLUSTER, OWN_AUTHORITIES, OWN_CERTIFICATE},
     xds::{
         envoy::{
+            config::cluster::v3::cluster::TransportSocketMatch,
             config::core::v3::{
                 ConfigSource, DataSource, GrpcService, TransportSocket, api_config_source::ApiType,
                 config_source::ConfigSourceSpecifier, data_source::Specifier, grpc_service::TargetSpecifier,
@@ -25,7 +26,7 @@ use weft_proto::{
                 },
             },
         },
-        google::protobuf::{Any, Duration as ProtoDuration},
+        google::protobuf::{Any, Duration as ProtoDuration, value::Kind},
     },
 };
 
@@ -34,7 +35,9 @@ use super::{
     unknown_type, unpack,
 };
 use crate::{
-    spec::{Data, DownstreamTls, SecretName, SecretRef, Sni, TlsCommon, UpstreamTls, ValidationRef},
+    spec::{
+        Data, DownstreamTls, SecretName, SecretRef, Sni, TlsCommon, TlsMatch, UpstreamTls, ValidationRef,
+    },
     tls::provider,
 };
 
@@ -91,6 +94,21 @@ pub(super) fn upstream(socket: Option<TransportSocket>) -> Result<Option<Arc<Ups
     let digest = Sha256::digest(&any.value).into();
     let decoded = unpack(&any).and_then(|raw| upstream_context(raw, digest));
     decoded.map(|tls| Some(Arc::new(tls))).at("transport_socket.typed_config")
+}
+
+/// The TLS to endpoints with some labels.
+pub(super) fn matched(mut raw: TransportSocketMatch) -> Result<TlsMatch, Refusal> {
+    let mut labels = BTreeMap::new();
+    for (name, value) in raw.r#match.take().unwrap_or_default().fields {
+        let Some(Kind::StringValue(text)) = value.kind else {
+            return Err(Refusal::new(format!("match.{name}"), "only text is supported by this proxy"));
+        };
+        labels.insert(name, text);
+    }
+    let tls = upstream(raw.transport_socket.take())?;
+    pass_over!(raw: name);
+    nothing_left(&raw)?;
+    Ok(TlsMatch { labels, tls })
 }
 
 /// What a transport socket is, unless it is the plain one.
