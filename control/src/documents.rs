@@ -1,7 +1,7 @@
 //! Documents: what operators want, as they wrote it. YAML comes in, typed documents and problems with their places go
 //! out. Pure. What documents mean for proxies is `compile`'s.
 //!
-//! A field that is not implemented is an error: nothing is ignored silently. A document without a namespace belongs to
+//! A field that has no effect here is an error that names it: nothing is ignored silently. A document without a namespace belongs to
 //! `default`.
 //!
 //! Where documents claim the same, the oldest has it; of documents of one age the first by namespace, then by name

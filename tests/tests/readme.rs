@@ -78,7 +78,7 @@ fn the_table_has_every_line_of_the_readme_and_no_other() {
     }
 }
 
-/// What the placeholders stand for.
+/// What the names in braces stand for.
 struct Places(BTreeMap<&'static str, String>);
 
 impl Places {

@@ -71,7 +71,7 @@ pub struct GatewayListener {
 }
 
 impl GatewayListener {
-    /// What it may share its port with; none where it is not implemented.
+    /// What it may share its port with; none for a protocol that is refused.
     pub fn class(&self) -> Option<ServerClass> {
         match self.protocol {
             ListenerProtocol::Http => Some(ServerClass::Http),
@@ -110,7 +110,7 @@ pub enum ListenerProtocol {
     Tls,
     /// Bytes.
     Tcp,
-    /// One that is not implemented, such as `UDP`: its listener is not accepted, the others are.
+    /// One that is refused, such as `UDP`: its listener has the status `UnsupportedProtocol`, the others serve.
     Other(Arc<str>),
 }
 
