@@ -21,7 +21,7 @@ fn shaped(
     let other = Cluster {
         name: "d".into(),
         discovery: Discovery::Eds("d".into()),
-        ..cluster(UpstreamProtocol::Http1, 1)
+        ..cluster(UpstreamProtocol::Http1, 10)
     };
     made.clusters.insert("d".into(), Arc::new(other));
     made.endpoints.insert("d".into(), endpoints(others));
@@ -120,7 +120,11 @@ async fn a_copy_has_the_whole_request_and_its_own_host() {
 async fn copies_over_the_limit_of_their_cluster_are_refused_and_the_request_goes_on() {
     let first = origin(|_, _, _| text("ok")).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = Proxy::start(shaped(mirrored(), first, vec![], &[silent.local_addr().unwrap()]));
+    let mut made = shaped(mirrored(), first, vec![], &[silent.local_addr().unwrap()]);
+    let mut other = Cluster::clone(&made.clusters["d"]);
+    other.limits.requests_max = 1;
+    made.clusters.insert("d".into(), Arc::new(other));
+    let proxy = Proxy::start(made);
     let address = proxy.address().await;
     for _ in 0..3 {
         assert!(raw(address, GET).await.ends_with("ok"), "a copy without an answer holds nobody up");
