@@ -10,7 +10,7 @@ pub mod record;
 mod reply;
 mod tunnel;
 
-use std::{convert::Infallible, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, future::Future, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header::SET_COOKIE, request::Parts};
@@ -37,40 +37,46 @@ use outgoing::{Outgoing, Ready};
 use record::{Record, Target, grpc_status};
 use tunnel::Tunnel;
 
-/// Answers one request.
-pub async fn serve(
+/// Answers one request. It is taken apart before there is a future, and lent to whoever works on it: what an `async fn` takes by
+/// value stands twice in its future and in all those around it, and they are moved and allocated with every request.
+pub fn serve(
     serving: Rc<Serving>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let mut record = Record::new(&serving, &request);
-    let bodiless = request.method() == Method::HEAD;
+    let mut arrived = Arrived::new(request);
     let (mut effects, mut found) = (Effects::default(), Found::default());
-    let answer = answer(&serving, request, &mut record, &mut effects, &mut found).await;
-    let dress = |headers: &mut HeaderMap, record: &mut Record| {
-        found.dress(headers);
-        effects.apply(headers);
-        record.respond(headers);
-    };
-    let mut response = match answer {
-        Ok(Answer::Upstream(mut response, lease, deadline)) => {
-            dress(response.headers_mut(), &mut record);
-            return Ok(response.map(|body| ResponseBody::relay(body, record, lease, deadline)));
-        }
-        Ok(Answer::Local(mut response, details)) => {
-            if record.grpc {
-                record.grpc_status = Some(reply::speak_grpc(&mut response));
+    async move {
+        let answer = answer(&serving, &mut arrived, &mut record, &mut effects, &mut found).await;
+        let dress = |headers: &mut HeaderMap, record: &mut Record| {
+            found.dress(headers);
+            effects.apply(headers);
+            record.respond(headers);
+        };
+        let mut response = match answer {
+            Ok(Answer::Upstream(mut response, lease, deadline)) => {
+                dress(response.headers_mut(), &mut record);
+                return Ok(response.map(|body| ResponseBody::relay(body, record, lease, deadline)));
             }
-            record.status = Some(response.status());
-            record.details = Some(Details::Fixed(details));
-            response
+            Ok(Answer::Local(response, details)) => local(response, details, &mut record),
+            Err(fault) => reply::fault(fault, &mut record),
+        };
+        dress(response.headers_mut(), &mut record);
+        if arrived.parts.method == Method::HEAD {
+            record.complete(); // Nobody will ask for the body.
         }
-        Err(fault) => reply::fault(fault, &mut record),
-    };
-    dress(response.headers_mut(), &mut record);
-    if bodiless {
-        record.complete(); // Nobody will ask for the body.
+        Ok(response.map(|body| ResponseBody::whole(body, record)))
     }
-    Ok(response.map(|body| ResponseBody::whole(body, record)))
+}
+
+/// An answer of ours, noted.
+fn local(mut response: Response<Bytes>, details: &'static str, record: &mut Record) -> Response<Bytes> {
+    if record.grpc {
+        record.grpc_status = Some(reply::speak_grpc(&mut response));
+    }
+    record.status = Some(response.status());
+    record.details = Some(Details::Fixed(details));
+    response
 }
 
 /// What answers of routes are called.
@@ -102,37 +108,41 @@ enum Answer {
     Local(Response<Bytes>, &'static str),
 }
 
-/// A request that has come in.
+/// A request that has come in. What goes upstream is taken out of it.
 struct Arrived {
     parts: Parts,
-    body: Incoming,
-    /// Normalised.
+    body: Option<Incoming>,
+    /// Normalised; empty before.
     host: HeaderValue,
     tunnel: Option<Tunnel>,
-    /// Most bytes of body.
-    bytes_max: Option<u32>,
+}
+
+impl Arrived {
+    fn new(mut request: Request<Incoming>) -> Self {
+        let tunnel = Tunnel::asked(&mut request);
+        let (parts, body) = request.into_parts();
+        Self { parts, body: Some(body), host: HeaderValue::from_static(""), tunnel }
+    }
 }
 
 async fn answer(
     serving: &Serving,
-    mut request: Request<Incoming>,
+    arrived: &mut Arrived,
     record: &mut Record,
     effects: &mut Effects,
     found: &mut Found,
 ) -> Result<Answer, Fault> {
-    let tunnel = Tunnel::asked(&mut request);
-    let (mut parts, body) = request.into_parts();
-    let host = head::normalise(&mut parts, serving.merge_slashes())?;
+    arrived.host = head::normalise(&mut arrived.parts, serving.merge_slashes())?;
     let mut snapshot = serving.worker.snapshot(); // One view for the whole request.
-    found.route = route(serving, &snapshot, &parts, &host);
-    record.routed(&parts, &host, found.route.as_ref());
+    found.route = route(serving, &snapshot, arrived);
+    record.routed(&arrived.parts, &arrived.host, found.route.as_ref());
     if found.route.is_none()
         && let Some(router) = router(serving, &snapshot)
-        && let Some(told) = on_demand::told(&serving.worker, router, &host).await?
+        && let Some(told) = on_demand::told(&serving.worker, router, &arrived.host).await?
     {
         snapshot = told;
-        found.route = route(serving, &snapshot, &parts, &host);
-        record.routed(&parts, &host, found.route.as_ref());
+        found.route = route(serving, &snapshot, arrived);
+        record.routed(&arrived.parts, &arrived.host, found.route.as_ref());
     }
     if let Some(RouteAction::Forward(to)) = found.route.as_ref().map(|route| &route.action) {
         found.cluster = weighted(&to.clusters, &mut *serving.worker.spread());
@@ -144,8 +154,8 @@ async fn answer(
         let mut exchange = Exchange {
             serving,
             scheme: serving.scheme(),
-            parts: &mut parts,
-            host: &host,
+            parts: &mut arrived.parts,
+            host: &arrived.host,
             route: found.route.as_deref(),
             record,
             effects,
@@ -159,82 +169,99 @@ async fn answer(
     match &route.action {
         RouteAction::Direct(direct) => Ok(Answer::Local(reply::direct(direct), DIRECT)),
         RouteAction::Redirect(to) => {
-            let response = reply::redirect(to, &serving.scheme(), &route.matches.path, (&host, &parts.uri));
+            let response = reply::redirect(
+                to,
+                &serving.scheme(),
+                &route.matches.path,
+                (&arrived.host, &arrived.parts.uri),
+            );
             Ok(Answer::Local(response, DIRECT))
         }
         RouteAction::Forward(to) => {
             let chosen = cluster.ok_or(Cause::NoEndpoint)?;
-            let arrived = Arrived { parts, body, host, tunnel, bytes_max: effects.body_bytes_max };
-            forward(serving, &snapshot, route, to, &to.clusters[chosen], arrived, record).await
+            let way = Way { snapshot: &snapshot, route, forward: to, chosen: &to.clusters[chosen] };
+            forward(serving, &way, arrived, effects.body_bytes_max, record).await
         }
     }
+}
+
+/// Where a request goes.
+struct Way<'a> {
+    snapshot: &'a Snapshot,
+    route: &'a Route,
+    forward: &'a Forward,
+    chosen: &'a WeightedCluster,
 }
 
 /// Sends a request on its way upstream, and gives the response's head.
 async fn forward(
     serving: &Serving,
-    snapshot: &Snapshot,
-    route: &Route,
-    forward: &Forward,
-    chosen: &WeightedCluster,
-    mut arrived: Arrived,
+    way: &Way<'_>,
+    arrived: &mut Arrived,
+    bytes_max: Option<u32>,
     record: &mut Record,
 ) -> Result<Answer, Fault> {
-    let worker = &serving.worker;
+    let &Way { snapshot, forward, chosen, .. } = way;
     let cluster = snapshot.cluster(&chosen.name).ok_or(Cause::NoCluster(forward.cluster_not_found))?;
     let active = Counted::new(&cluster.counters, |c| &c.requests, cluster.spec.limits.requests_max);
     record.active = Some(active.ok_or(Cause::Overflow)?);
 
-    let hashed = if cluster.spec.balancing.by_hash() {
-        let Arrived { parts, host, .. } = &arrived;
-        worker.with_rng(|rng| hash::hash(&forward.hash, parts, host, &serving.ends, rng))
-    } else {
-        Hashed::default()
-    };
+    let hashed = hashed(serving, cluster, forward, arrived);
     // Time that the request was held up on purpose is not its endpoint's.
     let started = if record.flags.has("DI") { Instant::now() } else { record.started() };
     let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
-    let mut http2 = speaks_http2(cluster, arrived.parts.version);
-    let tunnel = arrived.tunnel.take();
-    let allowed = |tunnel: &Tunnel| tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades());
-    if tunnel.as_ref().is_some_and(|tunnel| http2 == Some(true) || !allowed(tunnel)) {
-        return Err(Cause::UpgradeRefused.into());
-    }
-    if tunnel.is_some() {
-        http2 = Some(false);
-    }
-    let bytes_max = arrived.bytes_max;
-    let outgoing = outgoing(serving, route, forward, chosen, arrived, tunnel.as_ref(), record)?;
-    record.source.clone_from(&outgoing.source);
-    let source = outgoing.source.clone();
+    let http2 = protocol(serving, cluster, forward, arrived)?;
+    let keep = if forward.retry.is_some() { forward.replay_bytes_max } else { 0 };
+    let body = arrived.body.take().filter(|body| !body.is_end_stream());
+    let source = body.map(|body| Source::new(body, keep));
+    record.source.clone_from(&source);
     if let (Some(source), Some(max)) = (&source, bytes_max)
         && source.size().is_none()
     {
         deadline.hold(started, Some(source), pin!(source.gather(max))).await?;
     }
-    for mirror in &forward.mirrors {
-        mirror::copy(worker, snapshot, mirror, &outgoing, forward.timeout);
-    }
-    let mut ready = outgoing.ready(cluster, http2)?;
+    let mut ready = ready(serving, way, cluster, arrived, http2, &source, record)?;
     let held = {
         let tries = pin!(settle(serving, cluster, forward.retry.as_ref(), hashed.hash, &mut ready, record));
         deadline.hold(started, source.as_deref(), tries).await
     };
     let (mut response, lease) =
         held.inspect_err(|fault| gave_up(cluster, &record.target, *fault, started))?;
-    record.status = Some(response.status());
-    record.details = Some(Details::Fixed("via_upstream"));
-    record.answered(&lease);
-    record.grpc_status = grpc_status(response.headers());
+    record.answered(&response, &lease);
     *response.version_mut() = Version::HTTP_11; // The downstream connection writes its own.
     head::strip_hop_by_hop(response.headers_mut());
-    if let Some(tunnel) = tunnel {
-        tunnel.open(worker, &mut response);
+    if let Some(tunnel) = arrived.tunnel.take() {
+        tunnel.open(&serving.worker, &mut response);
     }
     for cookie in hashed.cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(Answer::Upstream(response, lease, deadline))
+}
+
+/// What the cluster is told of whom a request belongs to, where its balancer asks.
+fn hashed(serving: &Serving, cluster: &Cluster, forward: &Forward, arrived: &Arrived) -> Hashed {
+    if !cluster.spec.balancing.by_hash() {
+        return Hashed::default();
+    }
+    let Arrived { parts, host, .. } = arrived;
+    serving.worker.with_rng(|rng| hash::hash(&forward.hash, parts, host, &serving.ends, rng))
+}
+
+/// Whether HTTP/2 is spoken for this request; none is what the endpoint agrees to. An upgrade needs to be allowed, and HTTP/1.1.
+fn protocol(
+    serving: &Serving,
+    cluster: &Cluster,
+    forward: &Forward,
+    arrived: &Arrived,
+) -> Result<Option<bool>, Fault> {
+    let http2 = speaks_http2(cluster, arrived.parts.version);
+    let Some(tunnel) = &arrived.tunnel else { return Ok(http2) };
+    let allowed = tunnel.is_among(&forward.upgrades) || tunnel.is_among(serving.upgrades());
+    if http2 == Some(true) || !allowed {
+        return Err(Cause::UpgradeRefused.into());
+    }
+    Ok(Some(false))
 }
 
 /// Whether a cluster is spoken to in HTTP/2; none is what the endpoint agrees to.
@@ -247,22 +274,23 @@ fn speaks_http2(cluster: &Cluster, downstream: Version) -> Option<bool> {
     }
 }
 
-/// The request as its route changes it.
-fn outgoing(
+/// The request as its route changes it, from which tries are made; copies of it are under way to mirrors.
+fn ready(
     serving: &Serving,
-    route: &Route,
-    forward: &Forward,
-    chosen: &WeightedCluster,
-    arrived: Arrived,
-    tunnel: Option<&Tunnel>,
+    way: &Way<'_>,
+    cluster: &Cluster,
+    arrived: &mut Arrived,
+    http2: Option<bool>,
+    source: &Option<Rc<Source>>,
     record: &mut Record,
-) -> Result<Outgoing, Fault> {
-    let Arrived { mut parts, body, host, .. } = arrived;
+) -> Result<Ready, Fault> {
+    let &Way { snapshot, route, forward, chosen } = way;
+    let Arrived { parts, host, tunnel, .. } = arrived;
     let host = [&route.request_headers, &chosen.request_headers]
         .iter()
         .find_map(|mutation| mutation.host.clone())
         .or_else(|| forward.host_rewrite.clone())
-        .unwrap_or(host);
+        .unwrap_or_else(|| host.clone());
     let path = reply::rewritten_path(forward, &route.matches.path, &parts.uri)?;
     let mut headers = std::mem::take(&mut parts.headers);
     head::strip_hop_by_hop(&mut headers);
@@ -279,18 +307,17 @@ fn outgoing(
     head::mutate(&mut headers, &chosen.request_headers);
     head::mutate(&mut headers, &route.request_headers);
     record.sent(&path, &host, &headers);
-    let keep = if forward.retry.is_some() { forward.replay_bytes_max } else { 0 };
-    let source = (!body.is_end_stream()).then(|| Source::new(body, keep));
-    Ok(Outgoing { method: parts.method, scheme, path, host, headers, version: parts.version, source })
+    let (method, version, source) = (parts.method.clone(), parts.version, source.clone());
+    let outgoing = Outgoing { method, scheme, path, host, headers, version, source };
+    for mirror in &forward.mirrors {
+        mirror::copy(&serving.worker, snapshot, mirror, &outgoing, forward.timeout);
+    }
+    outgoing.ready(cluster, http2)
 }
 
-fn route(
-    serving: &Serving,
-    snapshot: &Snapshot,
-    parts: &http::request::Parts,
-    host: &HeaderValue,
-) -> Option<Arc<Route>> {
+fn route(serving: &Serving, snapshot: &Snapshot, arrived: &Arrived) -> Option<Arc<Route>> {
     let router = router(serving, snapshot)?;
+    let Arrived { parts, host, .. } = arrived;
     let scheme = serving.scheme();
     let view = View {
         method: &parts.method,

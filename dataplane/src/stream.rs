@@ -21,6 +21,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most bytes that one look takes from the socket.
 const PEEK_BYTES: usize = 512;
 
+/// Pieces of so many bytes together are written as one: the kernel takes a piece faster than a list of them, and a small message
+/// is a head and a body.
+const GATHERED_BYTES: usize = 1024;
+
 /// One connection, either side.
 #[derive(Debug)]
 pub struct Stream {
@@ -142,6 +146,16 @@ impl Stream {
     }
 }
 
+/// All of some short pieces in one; none if they are too long for it.
+fn gather<'a>(pieces: &[io::IoSlice<'_>], into: &'a mut [u8; GATHERED_BYTES]) -> Option<&'a [u8]> {
+    let mut size = 0;
+    for piece in pieces {
+        into.get_mut(size..size + piece.len())?.copy_from_slice(piece);
+        size += piece.len();
+    }
+    into.get(..size)
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -185,6 +199,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [_, _, ..] = bufs
+            && let Some(gathered) = gather(bufs, &mut [0; GATHERED_BYTES])
+        {
+            return self.poll_write(cx, gathered);
+        }
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::Either;
 use http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -202,16 +204,16 @@ impl Pool {
 
 impl Host {
     /// Sends a request over a pooled or new connection. The response's body must be read before the lease is given back.
-    pub async fn send(
+    pub fn send(
         self: &Rc<Self>,
         counters: &Arc<Counters>,
         http2: bool,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), Failed> {
+    ) -> impl Future<Output = Result<(Response<Incoming>, Lease), Failed>> {
         if http2 {
-            self.send_http2(counters, request).await
+            Either::Left(self.send_http2(counters, request))
         } else {
-            self.send_http1(counters, request).await
+            Either::Right(self.send_http1(counters, request))
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{CONTENT_TYPE, HOST},
     request::Parts,
     uri::PathAndQuery,
@@ -221,7 +221,10 @@ impl Record {
     }
 
     /// Notes that the upstream's response head has come.
-    pub fn answered(&mut self, lease: &Lease) {
+    pub fn answered<B>(&mut self, response: &Response<B>, lease: &Lease) {
+        self.status = Some(response.status());
+        self.details = Some(Details::Fixed("via_upstream"));
+        self.grpc_status = grpc_status(response.headers());
         let Some(log) = &mut self.log else { return };
         let notes = log.notes();
         notes.answered = Some(Instant::now());
