@@ -1,10 +1,11 @@
 //! One adapter process: the source, the registry client, and both ends of their life.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
+use crate::client::{Client, Dial};
 use crate::consul::Consul;
 use crate::files::Files;
 use crate::kubernetes::Kubernetes;
@@ -17,36 +18,41 @@ use crate::source::{Source, SourceError};
 /// Longest time that the client may take to end after the source has.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// Runs an adapter until `stop` is cancelled or its source cannot go on.
-pub async fn run(settings: AdapterSettings, stop: CancellationToken) -> Result<(), SourceError> {
+/// Runs an adapter, whose control planes are connected to by `dial`, until `stop` is cancelled or its source cannot go on.
+pub async fn run(
+    settings: AdapterSettings,
+    dial: Arc<dyn Dial>,
+    stop: CancellationToken,
+) -> Result<(), SourceError> {
+    let client = |description| Client::new(description, settings.control_planes, dial);
     match settings.platform {
         Platform::Files(files) => {
-            let client = Client::new(Files::description(&files), settings.control_planes);
+            let client = client(Files::description(&files));
             let source = Files::new(files, client.metrics());
             drive(source, client, stop).await
         }
         Platform::Consul(consul) => {
-            let client = Client::new(Consul::description(&consul), settings.control_planes);
+            let client = client(Consul::description(&consul));
             let source = Consul::new(*consul, client.metrics())?;
             drive(source, client, stop).await
         }
         Platform::Nomad(nomad) => {
-            let client = Client::new(Nomad::description(&nomad), settings.control_planes);
+            let client = client(Nomad::description(&nomad));
             let source = Nomad::new(*nomad, client.metrics())?;
             drive(source, client, stop).await
         }
         Platform::Marathon(marathon) => {
-            let client = Client::new(Marathon::description(&marathon), settings.control_planes);
+            let client = client(Marathon::description(&marathon));
             let source = Marathon::new(*marathon, client.metrics())?;
             drive(source, client, stop).await
         }
         Platform::Mesos(mesos) => {
-            let client = Client::new(Mesos::description(&mesos), settings.control_planes);
+            let client = client(Mesos::description(&mesos));
             let source = Mesos::new(*mesos, client.metrics())?;
             drive(source, client, stop).await
         }
         Platform::Kubernetes(kubernetes) => {
-            let client = Client::new(Kubernetes::description(&kubernetes), settings.control_planes);
+            let client = client(Kubernetes::description(&kubernetes));
             let source = Kubernetes::new(*kubernetes, client.metrics())?;
             drive(source, client, stop).await
         }

@@ -10,12 +10,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::dial::{Dial, Plaintext};
 use self::link::Link;
 use self::log::Log;
 use crate::catalog::{Item, Key};
 use crate::description::{Condition, Description};
 use crate::metrics::Metrics;
 
+mod dial;
 mod link;
 pub mod log;
 
@@ -27,13 +29,18 @@ const METRICS_EVERY: Duration = Duration::from_secs(5);
 pub struct Client {
     description: Description,
     targets: Vec<tonic::transport::Endpoint>,
+    dial: Arc<dyn Dial>,
     incarnation: String,
     shared: Arc<Shared>,
 }
 
 impl Client {
-    /// A client that will speak for `description` to every one of `targets`.
-    pub fn new(description: Description, targets: Vec<tonic::transport::Endpoint>) -> Self {
+    /// A client that will speak for `description` to every one of `targets`, connected to by `dial`.
+    pub fn new(
+        description: Description,
+        targets: Vec<tonic::transport::Endpoint>,
+        dial: Arc<dyn Dial>,
+    ) -> Self {
         let shared = Shared {
             log: Mutex::new(Log::new(log::STEPS_MAX)),
             head: watch::Sender::new(0),
@@ -41,7 +48,7 @@ impl Client {
             metrics: Metrics::new(&description.source),
         };
         let incarnation = format!("{:032x}", rand::random::<u128>());
-        Client { description, targets, incarnation, shared: Arc::new(shared) }
+        Client { description, targets, dial, incarnation, shared: Arc::new(shared) }
     }
 
     /// Where the source tells its facts.
@@ -58,7 +65,8 @@ impl Client {
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         for target in self.targets {
-            let link = Link::new(&self.description, &self.incarnation, target, self.shared.clone());
+            let door = (target, self.dial.clone());
+            let link = Link::new(&self.description, &self.incarnation, door, self.shared.clone());
             tasks.spawn(link.run(stop.clone()));
         }
         let mut tick = tokio::time::interval(METRICS_EVERY);

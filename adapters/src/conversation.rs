@@ -8,15 +8,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Item, Key};
 use crate::client::Sink;
-use crate::description::Condition;
+use crate::description::{Condition, Description};
 use crate::gather::{Changes, Claim, Gathered};
 use crate::http::ReadError;
 use crate::metrics::Metrics;
+use crate::source::{Source, SourceError};
 use crate::trust::{Trust, Verdict};
 use crate::watch::Backoff;
 
-/// A platform that is spoken with.
-pub(crate) trait Conversation: Send {
+/// A platform that is spoken with: a [`Source`] by that alone.
+pub(crate) trait Conversation: Send + 'static {
+    /// Who it is as a source.
+    fn describe(&self) -> Description;
+
+    /// Where it counts.
+    fn metrics(&self) -> Metrics;
+
     /// Speaks until it breaks. Everything learnt goes to the teller.
     fn speak(&mut self, teller: &mut Teller) -> impl Future<Output = Break> + Send;
 
@@ -57,16 +64,22 @@ pub(crate) struct Teller {
     listed: bool,
 }
 
+impl<C: Conversation> Source for C {
+    fn describe(&self) -> Description {
+        Conversation::describe(self)
+    }
+
+    async fn run(self, sink: Sink, stop: CancellationToken) -> Result<(), SourceError> {
+        keep(self, sink, stop).await;
+        Ok(())
+    }
+}
+
 /// Speaks until `stop` is cancelled.
-pub(crate) async fn keep(
-    mut conversation: impl Conversation,
-    sink: Sink,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
+async fn keep(mut conversation: impl Conversation, sink: Sink, stop: CancellationToken) {
     let mut teller = Teller {
         sink,
-        metrics,
+        metrics: conversation.metrics(),
         gathered: Gathered::default(),
         trust: Trust::default(),
         backoff: Backoff::usual(),

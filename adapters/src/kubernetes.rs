@@ -19,21 +19,19 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 pub use self::check::check;
 use self::cluster::{Cluster, Name};
 use self::kind::{KINDS, Kind};
 use self::reflect::{News, reflect};
-use crate::client::Sink;
-use crate::conversation::{self, Break, Conversation, Teller};
+use crate::conversation::{Break, Conversation, Teller};
 use crate::description::Description;
 use crate::gather::Claim;
 use crate::http::ReadError;
 use crate::metrics::Metrics;
 use crate::settings::KubernetesSettings;
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
 
 mod api;
 mod check;
@@ -75,18 +73,6 @@ impl Kubernetes {
     }
 }
 
-impl Source for Kubernetes {
-    fn describe(&self) -> Description {
-        Kubernetes::description(&self.settings)
-    }
-
-    async fn run(self, sink: Sink, stop: CancellationToken) -> Result<(), SourceError> {
-        let metrics = self.metrics.clone();
-        conversation::keep(self, sink, metrics, stop).await;
-        Ok(())
-    }
-}
-
 /// What to do about an error, where that is known.
 fn advice(error: &ReadError) -> &'static str {
     match error {
@@ -98,6 +84,14 @@ fn advice(error: &ReadError) -> &'static str {
 }
 
 impl Conversation for Kubernetes {
+    fn describe(&self) -> Description {
+        Kubernetes::description(&self.settings)
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     fn advice(&self, error: &ReadError) -> &'static str {
         advice(error)
     }

@@ -20,18 +20,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::api::{Api, Events, Touched, touched};
 pub use self::check::check;
-use crate::client::Sink;
-use crate::conversation::{self, Break, Conversation, Teller};
+use crate::conversation::{Break, Conversation, Teller};
 use crate::description::Description;
 use crate::gather::Claim;
 use crate::http::ReadError;
 use crate::metrics::Metrics;
 use crate::settings::MarathonSettings;
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
 
 mod api;
 mod check;
@@ -73,18 +71,6 @@ impl Marathon {
     }
 }
 
-impl Source for Marathon {
-    fn describe(&self) -> Description {
-        Marathon::description(&self.settings)
-    }
-
-    async fn run(self, sink: Sink, stop: CancellationToken) -> Result<(), SourceError> {
-        let metrics = self.metrics.clone();
-        conversation::keep(self, sink, metrics, stop).await;
-        Ok(())
-    }
-}
-
 /// What to do about an error, where that is known.
 fn advice(error: &ReadError) -> &'static str {
     match error {
@@ -94,6 +80,14 @@ fn advice(error: &ReadError) -> &'static str {
 }
 
 impl Conversation for Marathon {
+    fn describe(&self) -> Description {
+        Marathon::description(&self.settings)
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     fn advice(&self, error: &ReadError) -> &'static str {
         advice(error)
     }

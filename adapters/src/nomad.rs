@@ -18,20 +18,17 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
 use self::api::{Api, Events};
 pub use self::check::check;
 use self::region::{Name, Region};
 use crate::blocking::Ask;
-use crate::client::Sink;
-use crate::conversation::{self, Break, Conversation, Teller};
+use crate::conversation::{Break, Conversation, Teller};
 use crate::description::Description;
 use crate::gather::Claim;
 use crate::http::ReadError;
 use crate::metrics::Metrics;
 use crate::settings::NomadSettings;
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
 use crate::watch::Pace;
 
 mod api;
@@ -77,18 +74,6 @@ impl Nomad {
     }
 }
 
-impl Source for Nomad {
-    fn describe(&self) -> Description {
-        Nomad::description(&self.settings)
-    }
-
-    async fn run(self, sink: Sink, stop: CancellationToken) -> Result<(), SourceError> {
-        let metrics = self.metrics.clone();
-        conversation::keep(self, sink, metrics, stop).await;
-        Ok(())
-    }
-}
-
 /// What to do about an error, where that is known.
 fn advice(error: &ReadError) -> &'static str {
     match error {
@@ -99,6 +84,14 @@ fn advice(error: &ReadError) -> &'static str {
 }
 
 impl Conversation for Nomad {
+    fn describe(&self) -> Description {
+        Nomad::description(&self.settings)
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     fn advice(&self, error: &ReadError) -> &'static str {
         advice(error)
     }

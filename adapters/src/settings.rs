@@ -1,12 +1,13 @@
 //! What a person sets, raw and checked. Raw settings come from files, the environment and the command line through the
 //! `config` crate; a checked value needs no further doubt.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tonic::transport::{Endpoint, Uri};
 
-pub use self::access::{Access, Token};
+pub use self::access::{Access, RawAccess, Token};
 pub use self::consul::{ConsulSettings, RawConsulSettings};
 pub use self::files::{FilesSettings, RawFilesSettings};
 pub use self::kubernetes::{KubernetesSettings, RawKubernetesSettings};
@@ -28,12 +29,25 @@ const TRUST_DOMAIN: &str = "cluster.local";
 pub const SOURCE_BYTES_MAX: usize = 253;
 
 /// What is the same for every adapter, as written.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawAdapterSettings {
-    /// Control planes, each as `127.0.0.1:15010` or `http://127.0.0.1:15010`. All are told everything. At least one.
+    /// Control planes, all over mutual TLS (`https://control:15012`) or all in plaintext on loopback (`127.0.0.1:15010`).
+    /// All are told everything. At least one.
     #[serde(default)]
     pub control: Vec<String>,
+    /// Folder in which the adapter's identity is kept. Without it a restart has to join anew.
+    #[serde(default)]
+    pub data_dir: Option<PathBuf>,
+    /// File with the join token by which the adapter gets its identity the first time.
+    #[serde(default)]
+    pub join_token_file: Option<PathBuf>,
+    /// The join token itself, for where there is no file.
+    #[serde(default)]
+    pub join_token: Option<String>,
+    /// PEM file with the root by which the control plane is known the first time. Default: the hash in the join token.
+    #[serde(default)]
+    pub control_ca_file: Option<PathBuf>,
     /// The platform.
     pub platform: RawPlatform,
 }
@@ -122,7 +136,7 @@ impl RawAdapterSettings {
     }
 }
 
-/// A control plane in plaintext, which leaves this machine under no name.
+/// A control plane: plaintext leaves this machine under no name.
 fn control_plane(text: &str) -> Result<Endpoint, SettingError> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let parsed: Uri = match url.parse() {
@@ -132,14 +146,23 @@ fn control_plane(text: &str) -> Result<Endpoint, SettingError> {
     let host = parsed.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match parsed.scheme_str() {
-        Some("http") if loopback => Ok(Endpoint::from(parsed)
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(Duration::from_secs(15))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)),
-        Some("http") => wrong("control", format!("'{text}' is plaintext; that is only for loopback")),
-        _ => wrong("control", format!("'{text}' must be host:port or begin with http://, on loopback")),
+        Some("https") => Ok(lively(parsed)),
+        Some("http") if loopback => Ok(lively(parsed)),
+        Some("http") => wrong(
+            "control",
+            format!("'{text}' is plaintext, which is only for loopback; write https://{host}:15012"),
+        ),
+        _ => wrong("control", format!("'{text}' must be https://host:15012, or host:port on loopback")),
     }
+}
+
+/// An endpoint whose silence is noticed.
+fn lively(uri: Uri) -> Endpoint {
+    Endpoint::from(uri)
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(15))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
 }
 
 fn source_name(source: String) -> Result<String, SettingError> {
@@ -175,7 +198,11 @@ mod tests {
             source: Some(source.into()),
             ..Default::default()
         };
-        RawAdapterSettings { control: vec![control_plane.into()], platform: RawPlatform::Files(files) }
+        RawAdapterSettings {
+            control: vec![control_plane.into()],
+            platform: RawPlatform::Files(files),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -191,7 +218,8 @@ mod tests {
         assert!(files("d", "127.0.0.1:1", "a").check().is_ok());
         refused(files("d", "10.0.0.1:1", "a"), "only for loopback");
         refused(files("d", "http://10.0.0.1:1", "a"), "only for loopback");
-        refused(files("d", "https://127.0.0.1:1", "a"), "begin with http://");
+        assert!(files("d", "https://10.0.0.1:15012", "a").check().is_ok());
+        refused(files("d", "ftp://127.0.0.1:1", "a"), "must be https://");
     }
 
     #[test]
@@ -202,15 +230,18 @@ mod tests {
 
     #[test]
     fn a_token_comes_from_one_place_and_stays_out_of_logs() {
-        let raw = RawConsulSettings { token: Some("secret".into()), ..Default::default() };
-        assert!(!format!("{:?}", raw.clone().check().unwrap()).contains("secret"));
-        let both = RawConsulSettings { token_file: Some("f".into()), ..raw };
+        let access = RawAccess { token: Some("secret".into()), ..Default::default() };
+        let raw = RawConsulSettings { access: access.clone(), ..Default::default() };
+        assert!(!format!("{raw:?} {:?}", raw.clone().check().unwrap()).contains("secret"));
+        let access = RawAccess { token_file: Some("f".into()), ..access };
+        let both = RawConsulSettings { access, ..raw };
         assert!(both.check().unwrap_err().to_string().contains("keep one of the two"));
     }
 
     #[test]
     fn an_unknown_setting_is_refused() {
-        let error = serde_saphyr::from_str::<RawConsulSettings>("adress: x\n").unwrap_err().to_string();
+        let error =
+            serde_saphyr::from_str::<RawConsulSettings>("access: {adress: x}\n").unwrap_err().to_string();
         assert!(error.contains("adress"), "{error}");
     }
 }

@@ -22,6 +22,7 @@ use crate::tls::{
 pub mod agent;
 pub mod connect;
 pub mod disk;
+pub mod joining;
 pub mod pace;
 pub mod pin;
 #[cfg(test)]

@@ -17,12 +17,7 @@ use weft_proto::{
 
 use crate::{
     dns,
-    identity::{
-        agent::{self, Token},
-        connect::Dialer,
-        pin::Pin,
-    },
-    tls::secret::Authorities,
+    identity::{agent, joining::RawJoining},
 };
 
 /// Who we say we are to a control plane.
@@ -310,11 +305,15 @@ impl Settings {
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let default_id = || format!("{}.{}~{}", metadata.workload, metadata.namespace, host.trim());
         let control_planes = control_planes(raw.control)?;
-        let home = raw.data_dir.as_ref().map(|folder| folder.join("identity"));
-        let token = join_token(raw.join_token, raw.join_token_file.as_deref())?;
+        let joining = RawJoining {
+            data_dir: raw.data_dir.clone(),
+            join_token_file: raw.join_token_file,
+            join_token: raw.join_token,
+            control_ca_file: raw.control_ca_file,
+        };
         Ok(Self {
             workload_socket: raw.workload_socket,
-            identity: identity(&control_planes, token, raw.control_ca_file.as_deref(), home)?,
+            identity: joining.check(&control_planes).map_err(|e| bad(e.field, e.problem))?,
             control_planes,
             node_id: raw.node.filter(|id| !id.is_empty()).unwrap_or_else(default_id),
             metadata,
@@ -405,43 +404,6 @@ fn control_planes(raw: Option<OneOrMany>) -> Result<Vec<tonic::transport::Endpoi
         tonic::transport::Endpoint::from_shared(url).map_err(|_| wanted())
     };
     texts.into_iter().enumerate().map(parse).collect()
-}
-
-fn join_token(given: Option<String>, file: Option<&Path>) -> Result<Option<Token>, SettingsError> {
-    let read = |file: &Path| {
-        let read = std::fs::read_to_string(file);
-        read.map_err(|error| bad("join_token_file", format!("{}: {error}", file.display())))
-    };
-    match (given, file) {
-        (Some(_), Some(_)) => Err(bad("join_token", "join_token_file is given too; keep one")),
-        (Some(text), None) => Ok(Some(Token(text))),
-        (None, Some(file)) if file.exists() => Ok(Some(Token(read(file)?))),
-        // One that joined already needs it no more.
-        (None, _) => Ok(None),
-    }
-}
-
-fn identity(
-    control_planes: &[tonic::transport::Endpoint],
-    join_token: Option<Token>,
-    ca_file: Option<&Path>,
-    home: Option<PathBuf>,
-) -> Result<Option<agent::Settings>, SettingsError> {
-    let secure: Vec<_> = control_planes.iter().filter(|plane| Dialer::is_secure(plane)).cloned().collect();
-    if secure.is_empty() {
-        return Ok(None);
-    }
-    if secure.len() < control_planes.len() {
-        return Err(bad("control", "some are plaintext and some https; what is authenticated must be all"));
-    }
-    let read = |file: &Path| {
-        let pem = std::fs::read(file).map_err(|error| error.to_string())?;
-        Authorities::parse(&pem).map_err(|error| error.to_string())
-    };
-    let wrong = |file: &Path, problem| bad("control_ca_file", format!("{}: {problem}", file.display()));
-    let roots = ca_file.map(|file| read(file).map_err(|problem| wrong(file, problem))).transpose()?;
-    let pin = roots.map(|roots| Pin::Roots(roots.into()));
-    Ok(Some(agent::Settings { control_planes: secure, join_token, pin, home }))
 }
 
 fn upstreams(raw: Option<RawUpstreams>) -> Result<Vec<Upstream>, SettingsError> {

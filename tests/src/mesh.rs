@@ -233,6 +233,17 @@ impl Mesh {
         Program::start(&format!("adapter-{platform}"), self.dir.path(), &mut command)
     }
 
+    /// The command of an adapter for the mesh's files that speaks for a source over mutual TLS, with a state folder of the
+    /// source's own.
+    pub fn joining_adapter(&self, source: &str) -> Command {
+        let tls = self.tls.expect("the mesh has identities");
+        let data = self.dir.path().join(source.replace('/', "-"));
+        let mut command = Command::new(weft());
+        command.args(["adapter", "files", "--dir"]).arg(self.files()).args(["--name", source]);
+        command.arg("--control").arg(format!("https://{tls}")).arg("--data-dir").arg(data);
+        command
+    }
+
     /// Waits until the registry shows a source in this state, for a reason that holds this text.
     pub async fn source(&self, name: &str, state: &str, reason: &str, limit: Duration) {
         until(&format!("{name} {state}: {reason}"), limit, async || {

@@ -20,7 +20,7 @@ use weft_proto::registry::v1::sync_request::Step as Request;
 use weft_proto::registry::v1::sync_response::Step as Response;
 
 use super::log::{Listing, Plan, Step};
-use super::{Shared, lock};
+use super::{Dial, Shared, lock};
 use crate::description::{Condition, Description};
 use crate::watch::Backoff;
 
@@ -34,6 +34,7 @@ const ACK_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Link {
     hello: proto::Hello,
     target: Endpoint,
+    dial: Arc<dyn Dial>,
     name: String,
     shared: Arc<Shared>,
     head: watch::Receiver<u64>,
@@ -66,9 +67,11 @@ impl Place {
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("cannot connect: {0}")]
-    Connect(tonic::transport::Error),
+    Connect(String),
     #[error("{} ({:?})", .0.message(), .0.code())]
     Status(Box<tonic::Status>),
+    #[error("no connection within {} s", GREETING_MAX.as_secs())]
+    Unconnected,
     #[error("the stream ended")]
     Ended,
     #[error("no answer to hello within {} s", GREETING_MAX.as_secs())]
@@ -89,7 +92,7 @@ impl Link {
     pub(super) fn new(
         description: &Description,
         incarnation: &str,
-        target: Endpoint,
+        (target, dial): (Endpoint, Arc<dyn Dial>),
         shared: Arc<Shared>,
     ) -> Self {
         let hello = proto::Hello {
@@ -102,7 +105,7 @@ impl Link {
         };
         let head = shared.head.subscribe();
         let name = target.uri().to_string();
-        Link { hello, target, name, shared, head, place: Place::default() }
+        Link { hello, target, dial, name, shared, head, place: Place::default() }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -143,8 +146,9 @@ impl Link {
     async fn greet(
         &mut self,
     ) -> Result<(mpsc::Sender<proto::SyncRequest>, Streaming<proto::SyncResponse>), Broken> {
+        let dialled = tokio::time::timeout(GREETING_MAX, self.dial.dial(self.target.clone())).await;
+        let channel = dialled.map_err(|_| Broken::Unconnected)?.map_err(Broken::Connect)?;
         let greeting = async {
-            let channel = self.target.connect().await.map_err(Broken::Connect)?;
             let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
             let hello = proto::SyncRequest { sequence: 0, step: Some(Request::Hello(self.hello.clone())) };
             outbox.send(hello).await.map_err(|_| Broken::Ended)?;

@@ -2,23 +2,26 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use tonic::transport::Uri;
 
 use super::{SettingError, wrong};
 
-/// As written.
-#[derive(Clone, Debug, Default)]
-pub(super) struct RawAccess {
-    /// Servers.
-    pub(super) addresses: Vec<String>,
-    /// The token itself.
-    pub(super) token: Option<String>,
-    /// File that holds the token.
-    pub(super) token_file: Option<PathBuf>,
-    /// PEM file with the CA of the servers' certificates.
-    pub(super) ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key.
-    pub(super) client_cert_file: Option<PathBuf>,
+/// How a platform's API is reached, as written.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAccess {
+    /// Servers that know the same; when one does not answer the next is asked. The token goes only to those named here, so
+    /// name every one that may lead. Each platform has its default, on loopback.
+    pub address: Vec<String>,
+    /// The token, `user:password` or what else the platform wants. Prefer `token_file`.
+    pub token: Option<String>,
+    /// File that holds it; read anew for every question, since platforms exchange tokens.
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the CA of the servers' certificates. Default: the host's roots.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the client's certificate and key, where the platform asks for one.
+    pub client_cert_file: Option<PathBuf>,
 }
 
 /// How a platform's API is reached.
@@ -46,6 +49,13 @@ pub enum Token {
 }
 
 /// The token stays out of logs.
+impl std::fmt::Debug for RawAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawAccess").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The token stays out of logs.
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access").field("servers", &self.servers).finish_non_exhaustive()
@@ -55,7 +65,7 @@ impl std::fmt::Debug for Access {
 impl RawAccess {
     /// Checks everything that can be checked without touching the world.
     pub(super) fn check(self, default: &str) -> Result<Access, SettingError> {
-        let given: Vec<String> = self.addresses.into_iter().filter(|text| !text.is_empty()).collect();
+        let given: Vec<String> = self.address.into_iter().filter(|text| !text.is_empty()).collect();
         let given = if given.is_empty() { vec![default.to_owned()] } else { given };
         Ok(Access {
             servers: given.iter().map(|text| server(text)).collect::<Result<_, _>>()?,

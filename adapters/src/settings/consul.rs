@@ -1,29 +1,21 @@
 //! Settings of the adapter for Consul.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::access::RawAccess;
-use super::{Access, SettingError, source_name};
+use super::{Access, SettingError, source_name, wrong};
 
 /// Consul, as written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConsulSettings {
-    /// The agent's or a server's address. Default `http://127.0.0.1:8500`.
-    pub address: Option<String>,
+    /// How the agent's API is reached; one address. Default `http://127.0.0.1:8500`.
+    #[serde(default)]
+    pub access: RawAccess,
     /// Datacenter. Default: the agent's own.
     pub datacenter: Option<String>,
-    /// ACL token. Prefer `token_file`.
-    pub token: Option<String>,
-    /// File that holds the ACL token; read anew when it changes and when Consul refuses the token.
-    pub token_file: Option<PathBuf>,
-    /// PEM file with the CA of Consul's certificate. Default: the host's roots.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key, where Consul asks for one.
-    pub client_cert_file: Option<PathBuf>,
     /// Whether any server may answer, not only the leader. Default false.
     pub stale: Option<bool>,
     /// Oldest answer that is accepted when `stale`, in seconds. Default 10.
@@ -56,13 +48,9 @@ pub struct ConsulSettings {
 impl RawConsulSettings {
     /// Checks everything that can be checked without touching the world.
     pub fn check(self) -> Result<ConsulSettings, SettingError> {
-        let access = RawAccess {
-            addresses: self.address.into_iter().collect(),
-            token: self.token,
-            token_file: self.token_file,
-            ca_file: self.ca_file,
-            client_cert_file: self.client_cert_file,
-        };
+        if self.access.address.len() > 1 {
+            return wrong("access.address", "has several addresses; name one agent, which knows its servers");
+        }
         let stale_max = Duration::from_secs(self.stale_seconds_max.unwrap_or(10));
         let datacenter = self.datacenter.filter(|datacenter| !datacenter.is_empty());
         let source = match (self.source, &datacenter) {
@@ -71,7 +59,7 @@ impl RawConsulSettings {
             (None, None) => "consul/local".to_owned(),
         };
         Ok(ConsulSettings {
-            access: access.check("http://127.0.0.1:8500")?,
+            access: self.access.check("http://127.0.0.1:8500")?,
             stale_max: self.stale.unwrap_or(false).then_some(stale_max),
             namespace: self.namespace.unwrap_or_else(|| "default".to_owned()),
             source: source_name(source)?,

@@ -1,7 +1,5 @@
 //! Settings of the adapter for Kubernetes.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
 
 use super::access::RawAccess;
@@ -11,17 +9,9 @@ use super::{Access, SettingError, TRUST_DOMAIN, source_name};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawKubernetesSettings {
-    /// API servers of one cluster. Default `http://127.0.0.1:8001`, where `kubectl proxy` is.
+    /// How the API servers of one cluster are reached. Default `http://127.0.0.1:8001`, where `kubectl proxy` is.
     #[serde(default)]
-    pub address: Vec<String>,
-    /// Bearer token. Prefer `token_file`.
-    pub token: Option<String>,
-    /// File that holds the token; read anew for every question, as it is exchanged every hour.
-    pub token_file: Option<PathBuf>,
-    /// PEM file with the CA of the API server's certificate. Default: the host's roots.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key.
-    pub client_cert_file: Option<PathBuf>,
+    pub access: RawAccess,
     /// The one namespace of the cluster that is read. Default: all.
     pub only_namespace: Option<String>,
     /// Name of the cluster: label `cluster` of the workloads. Default `kubernetes`.
@@ -54,16 +44,9 @@ pub struct KubernetesSettings {
 impl RawKubernetesSettings {
     /// Checks everything that can be checked without touching the world.
     pub fn check(self) -> Result<KubernetesSettings, SettingError> {
-        let access = RawAccess {
-            addresses: self.address,
-            token: self.token,
-            token_file: self.token_file,
-            ca_file: self.ca_file,
-            client_cert_file: self.client_cert_file,
-        };
         let place = self.cluster.as_deref().unwrap_or("local").to_ascii_lowercase();
         Ok(KubernetesSettings {
-            access: access.check("http://127.0.0.1:8001")?,
+            access: self.access.check("http://127.0.0.1:8001")?,
             only_namespace: self.only_namespace,
             source: source_name(self.source.unwrap_or_else(|| format!("kubernetes/{place}")))?,
             cluster: self.cluster.unwrap_or_else(|| "kubernetes".to_owned()),

@@ -1,7 +1,5 @@
 //! Settings of the adapter for Nomad.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
 
 use super::access::RawAccess;
@@ -11,21 +9,13 @@ use super::{Access, SettingError, TRUST_DOMAIN, source_name};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawNomadSettings {
-    /// Agents or servers of one region; when one does not answer the next is asked. Default `http://127.0.0.1:4646`.
+    /// How agents or servers of one region are reached. Default `http://127.0.0.1:4646`.
     #[serde(default)]
-    pub address: Vec<String>,
+    pub access: RawAccess,
     /// Nomad's region. Default: the agent's own.
     pub nomad_region: Option<String>,
     /// Nomad's namespace, or `*` for all that the token may read. Default `*`.
     pub nomad_namespace: Option<String>,
-    /// ACL token or workload identity. Prefer `token_file`.
-    pub token: Option<String>,
-    /// File that holds the token; read anew for every question.
-    pub token_file: Option<PathBuf>,
-    /// PEM file with the CA of Nomad's certificates. Default: the host's roots.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key, where Nomad asks for one.
-    pub client_cert_file: Option<PathBuf>,
     /// Namespace of the mesh that the services are put in. Default: Nomad's own.
     pub namespace: Option<String>,
     /// Trust domain of the identities. Default `cluster.local`.
@@ -58,17 +48,10 @@ pub struct NomadSettings {
 impl RawNomadSettings {
     /// Checks everything that can be checked without touching the world.
     pub fn check(self) -> Result<NomadSettings, SettingError> {
-        let access = RawAccess {
-            addresses: self.address,
-            token: self.token,
-            token_file: self.token_file,
-            ca_file: self.ca_file,
-            client_cert_file: self.client_cert_file,
-        };
         let nomad_region = self.nomad_region.filter(|region| !region.is_empty());
         let place = nomad_region.as_deref().unwrap_or("local").to_ascii_lowercase();
         Ok(NomadSettings {
-            access: access.check("http://127.0.0.1:4646")?,
+            access: self.access.check("http://127.0.0.1:4646")?,
             nomad_region,
             nomad_namespace: self.nomad_namespace.unwrap_or_else(|| "*".to_owned()),
             namespace: self.namespace,

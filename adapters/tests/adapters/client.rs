@@ -1,10 +1,12 @@
 //! The registry client against a control plane: listing, resume, several at once, lost acks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::control_plane::ControlPlane;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weft_adapters::app;
+use weft_adapters::client::Plaintext;
 use weft_adapters::settings::{RawAdapterSettings, RawFilesSettings, RawPlatform};
 
 fn write(directory: &Path, service: &str, ports: &[u16]) {
@@ -21,9 +23,13 @@ fn write(directory: &Path, service: &str, ports: &[u16]) {
 /// Runs the files adapter until the guard is dropped.
 fn adapt(directory: &Path, planes: &[String]) -> DropGuard {
     let files = RawFilesSettings { directory: Some(directory.to_owned()), ..Default::default() };
-    let raw = RawAdapterSettings { control: planes.to_vec(), platform: RawPlatform::Files(files) };
+    let raw = RawAdapterSettings {
+        control: planes.to_vec(),
+        platform: RawPlatform::Files(files),
+        ..Default::default()
+    };
     let stop = CancellationToken::new();
-    tokio::spawn(app::run(raw.check().expect("good settings"), stop.clone()));
+    tokio::spawn(app::run(raw.check().expect("good settings"), Arc::new(Plaintext), stop.clone()));
     stop.drop_guard()
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use weft_adapters::app;
-use weft_adapters::settings::{RawAdapterSettings, RawConsulSettings, RawPlatform};
+use weft_adapters::client::Plaintext;
+use weft_adapters::settings::{RawAccess, RawAdapterSettings, RawConsulSettings, RawPlatform};
 use weft_proto::registry::v1::Health;
 
 /// Longest that an agent may take to be ready.
@@ -98,11 +100,17 @@ fn free_port() -> u16 {
 
 /// Runs the adapter until the guard is dropped.
 fn adapt(agent: &str, plane: &ControlPlane) -> tokio_util::sync::DropGuard {
-    let consul = RawConsulSettings { address: Some(agent.to_owned()), ..Default::default() };
-    let raw =
-        RawAdapterSettings { control: vec![plane.url()], platform: RawPlatform::Consul(Box::new(consul)) };
+    let consul = RawConsulSettings {
+        access: RawAccess { address: vec![agent.to_owned()], ..Default::default() },
+        ..Default::default()
+    };
+    let raw = RawAdapterSettings {
+        control: vec![plane.url()],
+        platform: RawPlatform::Consul(Box::new(consul)),
+        ..Default::default()
+    };
     let stop = CancellationToken::new();
-    tokio::spawn(app::run(raw.check().expect("good settings"), stop.clone()));
+    tokio::spawn(app::run(raw.check().expect("good settings"), Arc::new(Plaintext), stop.clone()));
     stop.drop_guard()
 }
 

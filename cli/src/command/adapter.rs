@@ -1,8 +1,10 @@
 //! `weft adapter`: runs one adapter, which tells the control plane what its platform runs, or looks once with `--check`.
 
+mod access;
 mod check;
 mod consul;
 mod files;
+mod identity;
 mod kubernetes;
 mod marathon;
 mod mesos;
@@ -13,9 +15,10 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use weft_adapters::{
     app,
-    settings::{AdapterSettings, RawAdapterSettings},
+    settings::{RawAdapterSettings, RawPlatform},
     source::SourceError,
 };
+use weft_dataplane::identity::joining::RawJoining;
 
 use self::{
     consul::ConsulArgs, files::FilesArgs, kubernetes::KubernetesArgs, marathon::MarathonArgs,
@@ -43,9 +46,21 @@ struct CommonArgs {
     /// File with settings (YAML, TOML or JSON); flags and WEFT_* beat it
     #[arg(long, env = "WEFT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Control planes; all are told everything [default: http://127.0.0.1:15010]
+    /// Control planes, e.g. https://control:15012; all are told everything [default: http://127.0.0.1:15010]
     #[arg(long, env = "WEFT_CONTROL", value_delimiter = ',', value_name = "URL")]
     control: Vec<String>,
+    /// Folder in which the identity is kept; without it a restart has to join anew
+    #[arg(long, env = "WEFT_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// File with the join token of `weft token create --adapter NAME`, for the first time
+    #[arg(long, env = "WEFT_JOIN_TOKEN_FILE", value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    /// The join token, for where there is no file
+    #[arg(long, env = "WEFT_JOIN_TOKEN", hide_env_values = true, conflicts_with = "join_token_file")]
+    join_token: Option<String>,
+    /// PEM file with the root by which the control plane is known [default: the hash in the join token]
+    #[arg(long, env = "WEFT_CONTROL_CA_FILE", value_name = "FILE")]
+    control_ca_file: Option<PathBuf>,
     /// Unique name of the source in the mesh, e.g. consul/dc1
     #[arg(long, env = "WEFT_SOURCE", value_name = "NAME")]
     name: Option<String>,
@@ -79,14 +94,26 @@ enum PlatformArgs {
 /// Runs the adapter until SIGTERM or Ctrl-C.
 pub fn run(args: AdapterArgs) -> Result<Exit, Failure> {
     let (only_check, output) = (args.common().check, args.common().output);
-    let settings = args.settings()?;
+    let mut raw = args.over_file()?;
+    let joining = joining(&mut raw);
+    let settings = raw.check().map_err(|error| unusable(error.to_string()))?;
+    let joining = joining.check(&settings.control_planes).map_err(|error| unusable(error.to_string()))?;
     if only_check {
-        return command::wait_for(check::run(settings, output));
+        return command::wait_for(check::run(settings, joining, output));
     }
+    let agent = joining.map(identity::agent).transpose()?;
     command::wait_for(async move {
         let stop = CancellationToken::new();
         command::cancel_on_signal(stop.clone());
-        match app::run(settings, stop).await {
+        let dial = identity::dial(agent.as_ref());
+        let renewing = agent.map(|agent| tokio::spawn(agent.run(stop.clone())));
+        let ran = app::run(settings, dial, stop.clone()).await;
+        stop.cancel();
+        if let Some(renewing) = renewing {
+            // What it keeps on disk it has kept; nothing else is lost with it.
+            let _ = renewing.await;
+        }
+        match ran {
             Ok(()) => Ok(Exit::Yes),
             Err(SourceError::Settings(why)) => {
                 Err(Failure::usage("the adapter cannot work", why, SETTINGS_HINT))
@@ -101,6 +128,52 @@ pub fn run(args: AdapterArgs) -> Result<Exit, Failure> {
     })
 }
 
+/// How the adapter gets its identity, taken out of its settings.
+fn joining(raw: &mut RawAdapterSettings) -> RawJoining {
+    RawJoining {
+        data_dir: raw.data_dir.take(),
+        join_token_file: raw.join_token_file.take(),
+        join_token: raw.join_token.take(),
+        control_ca_file: raw.control_ca_file.take(),
+    }
+}
+
+fn unusable(why: String) -> Failure {
+    Failure::usage("cannot use the settings of the adapter", why, SETTINGS_HINT)
+}
+
+impl CommonArgs {
+    /// Flags over what the file says of every adapter, and what it says of this platform.
+    fn over_file<T: Default>(
+        &self,
+        platform: &str,
+        own: impl FnOnce(RawPlatform) -> Option<T>,
+    ) -> Result<(RawAdapterSettings, T), Failure> {
+        let (mut raw, own) = match file(self.config.as_deref())? {
+            None => (RawAdapterSettings::default(), T::default()),
+            Some(mut raw) => {
+                let found = own(std::mem::take(&mut raw.platform));
+                (
+                    raw,
+                    found.ok_or_else(|| {
+                        unusable(format!("the file given by --config is of another platform than {platform}"))
+                    })?,
+                )
+            }
+        };
+        over_list(&mut raw.control, self.control.clone());
+        if raw.control.is_empty() {
+            raw.control = vec![CONTROL_DEFAULT.to_owned()];
+        }
+        over(&mut raw.data_dir, self.data_dir.clone());
+        over(&mut raw.control_ca_file, self.control_ca_file.clone());
+        if self.join_token.is_some() || self.join_token_file.is_some() {
+            (raw.join_token, raw.join_token_file) = (self.join_token.clone(), self.join_token_file.clone());
+        }
+        Ok((raw, own))
+    }
+}
+
 impl AdapterArgs {
     fn common(&self) -> &CommonArgs {
         match &self.platform {
@@ -113,27 +186,16 @@ impl AdapterArgs {
         }
     }
 
-    fn settings(self) -> Result<AdapterSettings, Failure> {
-        let raw = match self.platform {
-            PlatformArgs::Files(args) => args.over_file()?,
-            PlatformArgs::Consul(args) => args.over_file()?,
-            PlatformArgs::Nomad(args) => args.over_file()?,
-            PlatformArgs::Marathon(args) => args.over_file()?,
-            PlatformArgs::Mesos(args) => args.over_file()?,
-            PlatformArgs::Kubernetes(args) => args.over_file()?,
-        };
-        raw.check().map_err(|error| {
-            Failure::usage("cannot use the settings of the adapter", error.to_string(), SETTINGS_HINT)
-        })
+    fn over_file(self) -> Result<RawAdapterSettings, Failure> {
+        match self.platform {
+            PlatformArgs::Files(args) => args.over_file(),
+            PlatformArgs::Consul(args) => args.over_file(),
+            PlatformArgs::Nomad(args) => args.over_file(),
+            PlatformArgs::Marathon(args) => args.over_file(),
+            PlatformArgs::Mesos(args) => args.over_file(),
+            PlatformArgs::Kubernetes(args) => args.over_file(),
+        }
     }
-}
-
-fn other_platform(name: &str) -> Failure {
-    Failure::usage(
-        "cannot use the settings of the adapter",
-        format!("the file given by --config is of another platform than {name}"),
-        SETTINGS_HINT,
-    )
 }
 
 /// What the file says; `None` without one.
@@ -143,16 +205,6 @@ fn file(path: Option<&Path>) -> Result<Option<RawAdapterSettings>, Failure> {
     read.and_then(config::Config::try_deserialize).map(Some).map_err(|error| {
         Failure::usage(format!("cannot use {}", path.display()), error.to_string(), SETTINGS_HINT)
     })
-}
-
-/// Flags beat the file, which beats the default.
-fn control_planes(file: Option<RawAdapterSettings>, flags: Vec<String>) -> Vec<String> {
-    let written = file.map(|file| file.control).unwrap_or_default();
-    match (flags.is_empty(), written.is_empty()) {
-        (false, _) => flags,
-        (true, false) => written,
-        (true, true) => vec![CONTROL_DEFAULT.to_owned()],
-    }
 }
 
 /// A flag beats what the file says.

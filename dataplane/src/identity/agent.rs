@@ -109,6 +109,19 @@ impl Agent {
         self.current.subscribe()
     }
 
+    /// Gets an identity now if there is none that is valid, from the first control plane that gives one. For who has a
+    /// moment only; [`Agent::run`] tries for ever.
+    pub async fn join(&self) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for plane in &self.settings.control_planes {
+            if self.current.borrow().as_ref().is_some_and(|svid| svid.is_valid(SystemTime::now())) {
+                return Ok(());
+            }
+            outcome = self.renew(plane).await.map_err(|error| format!("{}: {error}", plane.uri()));
+        }
+        outcome
+    }
+
     /// Runs until stopped.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {

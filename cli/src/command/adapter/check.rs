@@ -8,16 +8,34 @@ use weft_adapters::{
     report::{Finding, Trouble},
     settings::AdapterSettings,
 };
+use weft_dataplane::identity::agent;
 use weft_proto::registry::v1::{Endpoint, Health, Protocol, Service, upsert::Object};
 
+use super::identity;
 use crate::{
     failure::{Exit, Failure},
     output::{Item, Listing, OutputArgs, column},
 };
 
-/// Looks once; yes when nothing stands in the way.
-pub async fn run(settings: AdapterSettings, output: OutputArgs) -> Result<Exit, Failure> {
-    let report = check::check(&settings).await;
+/// Looks once; yes when nothing stands in the way. Where an identity is to be got, it is got and kept.
+pub async fn run(
+    settings: AdapterSettings,
+    joining: Option<agent::Settings>,
+    output: OutputArgs,
+) -> Result<Exit, Failure> {
+    if joining.as_ref().is_some_and(|joining| joining.home.is_none()) {
+        return Err(Failure::usage(
+            "cannot look at the control planes",
+            "the look would use the join token up, and keep nothing".to_owned(),
+            "name a folder to keep the identity in with --data-dir",
+        ));
+    }
+    let agent = joining.map(identity::agent).transpose()?;
+    let dial = match &agent {
+        Some(agent) => identity::joined(agent).await,
+        None => identity::dial(None),
+    };
+    let report = check::check(&settings, dial.as_ref()).await;
     for finding in &report.findings {
         let word = if finding.trouble.is_none() { "ok" } else { "error" };
         eprintln!("{word}: {}", finding.what);

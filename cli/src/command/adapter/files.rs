@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use weft_adapters::settings::{RawAdapterSettings, RawFilesSettings, RawPlatform};
+use weft_adapters::settings::{RawAdapterSettings, RawPlatform};
 
-use super::{CommonArgs, control_planes, file, other_platform, over};
+use super::{CommonArgs, over};
 use crate::failure::Failure;
 
 /// Options of `weft adapter files`.
@@ -23,17 +23,15 @@ pub(super) struct FilesArgs {
 impl FilesArgs {
     /// Flags over what the file says.
     pub(super) fn over_file(self) -> Result<RawAdapterSettings, Failure> {
-        let mut raw = file(self.common.config.as_deref())?;
-        let mut files = match raw {
-            Some(RawAdapterSettings { platform: RawPlatform::Files(ref files), .. }) => files.clone(),
-            Some(_) => return Err(other_platform("files")),
-            None => RawFilesSettings::default(),
-        };
+        let (mut raw, mut files) = self.common.over_file("files", |platform| match platform {
+            RawPlatform::Files(own) => Some(own),
+            _ => None,
+        })?;
         over(&mut files.directory, self.dir);
         over(&mut files.source, self.common.name);
         over(&mut files.cluster, self.cluster);
         over(&mut files.region, self.common.region);
-        let control = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control, platform: RawPlatform::Files(files) })
+        raw.platform = RawPlatform::Files(files);
+        Ok(raw)
     }
 }

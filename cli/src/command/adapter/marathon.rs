@@ -1,30 +1,22 @@
 //! Flags of `weft adapter marathon`.
 
-use std::path::PathBuf;
+use weft_adapters::settings::{RawAdapterSettings, RawPlatform};
 
-use weft_adapters::settings::{RawAdapterSettings, RawMarathonSettings, RawPlatform};
-
-use super::{CommonArgs, control_planes, file, other_platform, over, over_list};
+use super::{CommonArgs, access::AccessArgs, over};
 use crate::failure::Failure;
+
+const ADDRESS: &str = "Its instances, tried in turn [default: http://127.0.0.1:8080]";
+const TOKEN_FILE: &str = "File with user:password or a token of DC/OS; read anew for every question";
+const TOKEN: &str = "user:password or a token of DC/OS, for where there is no file";
 
 /// Options of `weft adapter marathon`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("address", |arg| arg.env("MARATHON_URL").help(ADDRESS)))]
+#[command(mut_arg("token_file", |arg| arg.env("MARATHON_TOKEN_FILE").help(TOKEN_FILE)))]
+#[command(mut_arg("token", |arg| arg.env("MARATHON_TOKEN").help(TOKEN)))]
 pub(super) struct MarathonArgs {
-    /// Its instances; when one does not answer the next is asked [default: http://127.0.0.1:8080]
-    #[arg(long, env = "MARATHON_URL", value_delimiter = ',', value_name = "URL")]
-    address: Vec<String>,
-    /// File with user:password or a token of DC/OS; read anew for every question
-    #[arg(long, env = "MARATHON_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// user:password or a token of DC/OS, for where there is no file
-    #[arg(long, env = "MARATHON_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
-    token: Option<String>,
-    /// PEM file with the CA of Marathon's certificates [default: the host's roots]
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key
-    #[arg(long, value_name = "FILE")]
-    client_cert_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Namespace of the mesh for apps without a label weft.namespace [default: default]
     #[arg(long)]
     namespace: Option<String>,
@@ -38,24 +30,16 @@ pub(super) struct MarathonArgs {
 impl MarathonArgs {
     /// Flags over what the file says.
     pub(super) fn over_file(self) -> Result<RawAdapterSettings, Failure> {
-        let mut raw = file(self.common.config.as_deref())?;
-        let mut marathon = match raw {
-            Some(RawAdapterSettings { platform: RawPlatform::Marathon(ref marathon), .. }) => {
-                marathon.clone()
-            }
-            Some(_) => return Err(other_platform("marathon")),
-            None => Box::<RawMarathonSettings>::default(),
-        };
-        over_list(&mut marathon.address, self.address);
-        over(&mut marathon.token, self.token);
-        over(&mut marathon.token_file, self.token_file);
-        over(&mut marathon.ca_file, self.ca_file);
-        over(&mut marathon.client_cert_file, self.client_cert_file);
+        let (mut raw, mut marathon) = self.common.over_file("marathon", |platform| match platform {
+            RawPlatform::Marathon(own) => Some(own),
+            _ => None,
+        })?;
+        self.access.over(&mut marathon.access);
         over(&mut marathon.namespace, self.namespace);
         over(&mut marathon.trust_domain, self.trust_domain);
         over(&mut marathon.source, self.common.name);
         over(&mut marathon.region, self.common.region);
-        let control = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control, platform: RawPlatform::Marathon(marathon) })
+        raw.platform = RawPlatform::Marathon(marathon);
+        Ok(raw)
     }
 }

@@ -1,36 +1,28 @@
 //! Flags of `weft adapter nomad`.
 
-use std::path::PathBuf;
+use weft_adapters::settings::{RawAdapterSettings, RawPlatform};
 
-use weft_adapters::settings::{RawAdapterSettings, RawNomadSettings, RawPlatform};
-
-use super::{CommonArgs, control_planes, file, other_platform, over, over_list};
+use super::{CommonArgs, access::AccessArgs, over};
 use crate::failure::Failure;
+
+const ADDRESS: &str = "Agents or servers of one region, tried in turn [default: http://127.0.0.1:4646]";
+const TOKEN_FILE: &str = "File with the ACL token or workload identity; read anew for every question";
 
 /// Options of `weft adapter nomad`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("address", |arg| arg.env("NOMAD_ADDR").help(ADDRESS)))]
+#[command(mut_arg("token_file", |arg| arg.env("NOMAD_TOKEN_FILE").help(TOKEN_FILE)))]
+#[command(mut_arg("token", |arg| arg.env("NOMAD_TOKEN")))]
+#[command(mut_arg("ca_file", |arg| arg.env("NOMAD_CACERT")))]
 pub(super) struct NomadArgs {
-    /// Agents or servers of one region; when one does not answer the next is asked [default: http://127.0.0.1:4646]
-    #[arg(long, env = "NOMAD_ADDR", value_delimiter = ',', value_name = "URL")]
-    address: Vec<String>,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Nomad's region [default: the agent's own]
     #[arg(long, env = "NOMAD_REGION", value_name = "REGION")]
     nomad_region: Option<String>,
     /// Nomad's namespace, or * for all that the token may read [default: *]
     #[arg(long, env = "NOMAD_NAMESPACE", value_name = "NAMESPACE")]
     nomad_namespace: Option<String>,
-    /// File with the ACL token or workload identity; read anew for every question
-    #[arg(long, env = "NOMAD_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The ACL token, for where there is no file
-    #[arg(long, env = "NOMAD_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
-    token: Option<String>,
-    /// PEM file with the CA of Nomad's certificates [default: the host's roots]
-    #[arg(long, env = "NOMAD_CACERT", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate and key
-    #[arg(long, value_name = "FILE")]
-    client_cert_file: Option<PathBuf>,
     /// Namespace of the mesh that the services are put in [default: Nomad's own]
     #[arg(long)]
     namespace: Option<String>,
@@ -44,24 +36,18 @@ pub(super) struct NomadArgs {
 impl NomadArgs {
     /// Flags over what the file says.
     pub(super) fn over_file(self) -> Result<RawAdapterSettings, Failure> {
-        let mut raw = file(self.common.config.as_deref())?;
-        let mut nomad = match raw {
-            Some(RawAdapterSettings { platform: RawPlatform::Nomad(ref nomad), .. }) => nomad.clone(),
-            Some(_) => return Err(other_platform("nomad")),
-            None => Box::<RawNomadSettings>::default(),
-        };
-        over_list(&mut nomad.address, self.address);
+        let (mut raw, mut nomad) = self.common.over_file("nomad", |platform| match platform {
+            RawPlatform::Nomad(own) => Some(own),
+            _ => None,
+        })?;
+        self.access.over(&mut nomad.access);
         over(&mut nomad.nomad_region, self.nomad_region);
         over(&mut nomad.nomad_namespace, self.nomad_namespace);
-        over(&mut nomad.token, self.token);
-        over(&mut nomad.token_file, self.token_file);
-        over(&mut nomad.ca_file, self.ca_file);
-        over(&mut nomad.client_cert_file, self.client_cert_file);
         over(&mut nomad.namespace, self.namespace);
         over(&mut nomad.trust_domain, self.trust_domain);
         over(&mut nomad.source, self.common.name);
         over(&mut nomad.region, self.common.region);
-        let control = control_planes(raw.take(), self.common.control);
-        Ok(RawAdapterSettings { control, platform: RawPlatform::Nomad(nomad) })
+        raw.platform = RawPlatform::Nomad(nomad);
+        Ok(raw)
     }
 }
