@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderMap, Method};
 
 pub(crate) use matching::{absent_matches, field_matches, header_matches, lines_match, value_matches, whole};
-pub use spread::Spread;
+pub use spread::{Spread, Spreads};
 
 use crate::spec::{Route, RouteConfig, VirtualHost, WeightedCluster};
 

@@ -27,7 +27,6 @@ use crate::{
         record::{Target, labels_tcp},
     },
     retry::Outcome,
-    router::weighted,
     spec::{ListenerProtocol, TcpListener},
     stream::Stream,
     telemetry::load::{Attempt, Ending},
@@ -74,7 +73,7 @@ async fn carry(
 ) -> Result<(), Cause> {
     let worker = &serving.worker;
     let snapshot = worker.snapshot();
-    let chosen = weighted(&listener.clusters, &mut *worker.spread()).ok_or(Cause::NoEndpoint)?;
+    let chosen = worker.draw(&listener.clusters).ok_or(Cause::NoEndpoint)?;
     let chosen = &listener.clusters[chosen];
     let not_found = Cause::NoCluster(StatusCode::SERVICE_UNAVAILABLE);
     let cluster = snapshot.cluster(&chosen.name).ok_or(not_found)?;

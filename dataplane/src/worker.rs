@@ -2,7 +2,7 @@
 //! shared with other workers but atomic counters.
 
 use std::{
-    cell::{Cell, RefCell, RefMut},
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     io,
     pin::Pin,
@@ -28,9 +28,9 @@ use crate::{
     cluster::{Counters, dns::Answers},
     listener::{Listeners, bind::Bound},
     request::{mirror::MIRRORS_MAX, on_demand::OnDemand, record::SeriesCache},
-    router::Spread,
+    router::{Spreads, weighted},
     snapshot::{Maker, Snapshot},
-    spec::{DownstreamTls, Spec, Workload},
+    spec::{DownstreamTls, Spec, WeightedCluster, Workload},
     telemetry::{
         load::{Loads, WorkerLoads},
         metrics::Traffic,
@@ -214,7 +214,7 @@ pub struct Worker {
     /// Woken when there is another snapshot.
     applied: Notify,
     rng: RefCell<SmallRng>,
-    spread: RefCell<Spread>,
+    spreads: RefCell<Spreads>,
     next_id: Cell<u64>,
     /// Copies of requests under way.
     mirrors: Rc<Cell<usize>>,
@@ -230,7 +230,7 @@ impl Worker {
             contexts: RefCell::default(),
             applied: Notify::new(),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
-            spread: RefCell::new(Spread::new(rand::random())),
+            spreads: RefCell::new(Spreads::new(rand::random)),
             next_id: Cell::new(1),
             mirrors: Rc::default(),
             shared,
@@ -259,9 +259,9 @@ impl Worker {
         use_rng(&mut self.rng.borrow_mut())
     }
 
-    /// Where weighted clusters are drawn from. Held for one draw only.
-    pub fn spread(&self) -> RefMut<'_, Spread> {
-        self.spread.borrow_mut()
+    /// Draws one of some clusters by their weights, and gives its place; none when all weights are zero.
+    pub fn draw(&self, clusters: &[WeightedCluster]) -> Option<usize> {
+        weighted(clusters, self.spreads.borrow_mut().of(clusters))
     }
 
     /// Room for one more copy of a request; none where [`MIRRORS_MAX`] are under way.

@@ -1,13 +1,14 @@
 //! Even shares: draws that follow weights closely from the first request on, not only on average. Pure.
 
 use super::Dice;
+use crate::spec::WeightedCluster;
 
 /// 2^64 divided by the golden ratio: of all steps the one whose multiples leave the most even gaps.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A sequence that fills `0..1` evenly (additive recurrence by the golden ratio, Weyl). After `n` draws a share is off by
 /// about `log n / n`, where random draws are off by `1 / sqrt n`: a 5% canary gets 5% of the first hundred requests.
-/// Every regular subsequence is as even, so that several routes may draw from one.
+/// A subsequence is as even only where it is regular.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread(u64);
 
@@ -15,6 +16,27 @@ impl Spread {
     /// A sequence that starts anywhere.
     pub fn new(start: u64) -> Self {
         Self(start)
+    }
+}
+
+/// Sequences that a worker keeps; two splits that share one by chance are as uneven as their requests are tied together.
+const SEQUENCES: usize = 64;
+
+/// A sequence for each split. Of one for all a split would see the draws that others leave, and those hang on what was
+/// drawn: who gets the faster answer asks again sooner.
+#[derive(Debug)]
+pub struct Spreads([Spread; SEQUENCES]);
+
+impl Spreads {
+    /// Sequences that start anywhere.
+    pub fn new(mut start: impl FnMut() -> u64) -> Self {
+        Self(std::array::from_fn(|_| Spread::new(start())))
+    }
+
+    /// The sequence of a split, told from others by where it is kept.
+    pub fn of(&mut self, split: &[WeightedCluster]) -> &mut Spread {
+        let at = (split.as_ptr() as u64).wrapping_mul(STEP) >> 32;
+        &mut self.0[at as usize % SEQUENCES]
     }
 }
 
@@ -49,6 +71,27 @@ mod tests {
         let mut spread = Spread::new(7);
         let hits = (0..3_000).filter(|i| spread.roll(20) == 0 && i % 3 == 0).count();
         assert!((46..=54).contains(&hits), "{hits}");
+    }
+
+    #[test]
+    fn a_split_is_even_whatever_another_does_with_its_draws() {
+        let split = |weights: [u32; 2]| {
+            weights.map(|weight| WeightedCluster {
+                name: "c".into(),
+                weight,
+                request_headers: Default::default(),
+                response_headers: Default::default(),
+            })
+        };
+        let (half, quarter) = (split([1, 1]), split([3, 1]));
+        let mut spreads = Spreads::new(|| 0);
+        let mut hits = 0;
+        for _ in 0..200 {
+            // What is answered at once asks again at once.
+            while spreads.of(&half).roll(2) == 0 {}
+            hits += u32::from(spreads.of(&quarter).roll(4) == 3);
+        }
+        assert!((48..=52).contains(&hits), "{hits}");
     }
 
     #[test]
