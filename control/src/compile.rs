@@ -56,6 +56,7 @@ mod tests;
 pub use tables::OUTBOUND_HTTP;
 
 use lens::Lens;
+use peers::Policies;
 use perspective::Perspectives;
 use rules::Rules;
 use scopes::{Exchanged, Scopes};
@@ -121,6 +122,10 @@ pub struct World {
     /// Policies of health checks by host.
     checks: Arc<ByHost<Arc<Document>>>,
     locality: Arc<LocalityLb>,
+    /// What workloads take,
+    peers: Arc<Policies>,
+    /// the same where any might take plain text alone, else nothing: what counts for their callers.
+    takes: Arc<Policies>,
     verdict: Arc<Verdict>,
     /// As a stranger sees them, to whom only what is exported everywhere counts;
     compiled: BTreeMap<ServiceKey, Arc<Compiled>>,
@@ -179,6 +184,16 @@ impl Compiler {
             && same_grants
             && same_virtual_services
             && same(documents.routes(), before.routes());
+        let same_peers = same(documents.peer_authentications(), before.peer_authentications());
+        let peers = match same_peers {
+            true => previous.peers.clone(),
+            false => Arc::new(Policies::of(&documents)),
+        };
+        let takes = match (peers.disables(), previous.takes.disables()) {
+            (true, _) => peers.clone(),
+            (false, true) => Arc::default(),
+            (false, false) => previous.takes.clone(),
+        };
         let edge = |document: &&Arc<Document>| {
             matches!(document.spec, DocumentSpec::GatewayClass(_) | DocumentSpec::Namespace(_))
         };
@@ -190,7 +205,7 @@ impl Compiler {
             && same(documents.edge_gateways(), before.edge_gateways())
             && same(documents.secrets(), before.secrets())
             && same(documents.config_maps(), before.config_maps())
-            && same(documents.peer_authentications(), before.peer_authentications())
+            && same_peers
             && documents.iter().filter(edge).map(Arc::as_ptr).eq(before.iter().filter(edge).map(Arc::as_ptr));
         let same_documents =
             same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));
@@ -212,13 +227,17 @@ impl Compiler {
         let mesh_wide = services::MeshWide {
             locality: &self.locality,
             domains: &self.domains,
+            takes: &takes,
             log: self.logs.mesh_wide.as_ref(),
         };
+        let same_takes = Arc::ptr_eq(&takes, &previous.takes);
         let (mut changes, stranger) = (Vec::new(), Lens::default());
         for (key, service) in &services {
             let before = previous.compiled.get(key);
             let now = match before {
-                Some(before) if same_rules && same_checks && before.is_of(service) => before.clone(),
+                Some(before) if same_rules && same_checks && same_takes && before.is_of(service) => {
+                    before.clone()
+                }
                 _ => {
                     let documents = services::documents(service, &stranger, &rules, &checks);
                     services::compile(service, documents, mesh_wide, before)
@@ -280,6 +299,8 @@ impl Compiler {
             rules,
             checks,
             locality: self.locality.clone(),
+            peers,
+            takes,
             verdict,
             compiled,
             tables,

@@ -14,12 +14,13 @@ use super::{
         ServiceName,
     },
     locality::{Arrangement, Vantage},
-    peers, secrets,
+    peers::{self, Policies, Workload},
+    secrets,
 };
 use crate::{
     documents::{
         self, ClientMode, Credentials, DestinationRule, HashKey, HealthCheckPolicy, LoadBalancer, LocalityLb,
-        NameForm, Subset, TrafficPolicy,
+        MtlsMode, NameForm, Subset, TrafficPolicy,
     },
     model::{self, Port, Protocol, Resolution, Service},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) locality: &'a LocalityLb,
     /// Trust domains of the mesh.
     pub(crate) domains: &'a Arc<[Arc<str>]>,
+    /// What workloads take, where any might take plain text alone.
+    pub(crate) takes: &'a Policies,
     /// Whether it is for clients that have an identity: they speak mutual TLS to endpoints that take it.
     pub(crate) mutual: bool,
 }
@@ -83,11 +86,11 @@ impl Inputs<'_> {
         let arrangement = Arrangement::of(setting, policy.outlier.is_some() || check.is_some());
         let check_port = check.and_then(|check| check.port);
         let mesh = policy.tls.as_ref().filter(|tls| tls.mode == ClientMode::Mesh);
-        let identities = identities(service, port, subset);
+        let identities = self.identities(port, subset);
         let tls_where_taken = policy.tls.is_none() && self.mutual && !identities.is_empty();
         let mut found = endpoints(service, port, subset, check_port);
         for (endpoint, compiled) in &mut found {
-            compiled.takes_tls = tls_where_taken && endpoint.takes_mtls();
+            compiled.takes_tls = tls_where_taken && self.takes_mtls(endpoint, compiled.port);
         }
         let localities = arrangement.arrange(found, vantage);
         let endpoints = Endpoints { cluster: name.clone(), localities };
@@ -151,6 +154,19 @@ impl Inputs<'_> {
         };
         Made { cluster, endpoints: streamed, looks_at: arrangement.looks_at(service) }
     }
+
+    /// The identities of the endpoints that take mutual TLS.
+    fn identities(&self, port: &Port, subset: Option<&Subset>) -> BTreeSet<Arc<str>> {
+        let all = selected(self.service, port, subset);
+        let taking = all.filter(|(endpoint, number)| self.takes_mtls(endpoint, *number));
+        taking.map(|(endpoint, _)| endpoint.identity.clone()).collect()
+    }
+
+    /// Whether an endpoint takes mutual TLS at one of its ports: a proxy stands before it, and no document forbids it.
+    fn takes_mtls(&self, endpoint: &model::Endpoint, port: u16) -> bool {
+        let workload = Workload { namespace: &self.service.key.namespace, labels: &endpoint.labels };
+        endpoint.takes_mtls() && self.takes.mode(workload, Some(port)) != MtlsMode::Disable
+    }
 }
 
 /// What is offered over mutual TLS: the mesh's word, and what is spoken.
@@ -161,12 +177,6 @@ fn applications(http: Option<HttpVersion>) -> &'static [&'static str] {
         Some(HttpVersion::Agreed) => &[encode::tls::MESH, "h2", "http/1.1"],
         Some(HttpVersion::Http1 | HttpVersion::Downstream) => &[encode::tls::MESH, "http/1.1"],
     }
-}
-
-/// The identities of the endpoints that take mutual TLS.
-fn identities(service: &Service, port: &Port, subset: Option<&Subset>) -> BTreeSet<Arc<str>> {
-    let selected = selected(service, port, subset).filter(|(endpoint, _)| endpoint.takes_mtls());
-    selected.map(|(endpoint, _)| endpoint.identity.clone()).collect()
 }
 
 /// The TLS of a policy. The name that is asked for, and must be the certificate's unless others are given, is the

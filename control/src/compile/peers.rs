@@ -1,9 +1,11 @@
 //! Mutual TLS between workloads: what a workload takes, by `PeerAuthentication`, and how it is spoken to.
 //!
 //! Of documents the narrowest decides: for the port, for the workload, for its namespace, for the mesh; of equally narrow
-//! ones the oldest. Where none says, a workload takes both, and who can speaks mutual TLS.
+//! ones the oldest. Where none says, a workload takes both, and who can speaks mutual TLS: to all but those that are told
+//! to take plain text alone.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -13,39 +15,71 @@ use super::ir::{
     Application, Authorities, Certificate, Chain, ChainMatch, ClientTls, Clients, ServerTls, Servers, Serves,
     Transport,
 };
-use crate::documents::{self, DocumentSet, MtlsMode, ROOT_NAMESPACE};
+use crate::documents::{
+    self, Document, DocumentSet, DocumentSpec, MtlsMode, PeerAuthentication, ROOT_NAMESPACE,
+};
 
 /// See [`patience`].
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A workload, as documents select it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Workload<'a> {
+pub(crate) struct Workload<'a, Text> {
     pub(crate) namespace: &'a str,
-    pub(crate) labels: &'a BTreeMap<String, String>,
+    pub(crate) labels: &'a BTreeMap<Text, Text>,
 }
 
-/// What a workload takes at one of its ports; none is at those that nobody declared.
-pub(crate) fn mode(documents: &DocumentSet, workload: Workload<'_>, port: Option<u16>) -> MtlsMode {
-    let of_namespace = |wanted: &str| {
-        let mut wide = documents.peer_authentications();
-        let found = wide.find(|(document, spec)| *document.namespace == *wanted && spec.selector.is_none());
-        found.and_then(|(_, spec)| spec.mode)
-    };
-    let selects = |labels: &BTreeMap<Arc<str>, Arc<str>>| {
-        labels.iter().all(|(name, value)| workload.labels.get(&**name).is_some_and(|own| *own == **value))
-    };
-    let mut narrow = documents.peer_authentications();
-    let own = narrow.find(|(document, spec)| {
-        *document.namespace == *workload.namespace && spec.selector.as_ref().is_some_and(selects)
-    });
-    let own = own.map(|(_, spec)| spec);
-    let of_port = own.zip(port).and_then(|(spec, port)| spec.ports.get(&port).copied().flatten());
-    of_port
-        .or_else(|| own.and_then(|spec| spec.mode))
-        .or_else(|| of_namespace(workload.namespace))
-        .or_else(|| of_namespace(ROOT_NAMESPACE))
-        .unwrap_or_default()
+/// What documents say of workloads, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Policies(Vec<Arc<Document>>);
+
+impl Policies {
+    /// Of all documents.
+    pub(crate) fn of(documents: &DocumentSet) -> Self {
+        Self(documents.peer_authentications().map(|(document, _)| document.clone()).collect())
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Arc<Document>, &PeerAuthentication)> {
+        self.0.iter().filter_map(|document| match &document.spec {
+            DocumentSpec::PeerAuthentication(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Whether any workload might take plain text alone.
+    pub(crate) fn disables(&self) -> bool {
+        let off = |mode: &Option<MtlsMode>| *mode == Some(MtlsMode::Disable);
+        self.all().any(|(_, spec)| off(&spec.mode) || spec.ports.values().any(off))
+    }
+
+    /// What a workload takes at one of its ports; none is at those that nobody declared.
+    pub(crate) fn mode<Text>(&self, workload: Workload<'_, Text>, port: Option<u16>) -> MtlsMode
+    where
+        Text: Ord + Borrow<str>,
+    {
+        let of_namespace = |wanted: &str| {
+            let wide = |(document, spec): &(&Arc<Document>, &PeerAuthentication)| {
+                *document.namespace == *wanted && spec.selector.is_none()
+            };
+            self.all().find(wide).and_then(|(_, spec)| spec.mode)
+        };
+        let selects = |labels: &BTreeMap<Arc<str>, Arc<str>>| {
+            let has = |(name, value): (&Arc<str>, &Arc<str>)| {
+                workload.labels.get(&**name).is_some_and(|own| *own.borrow() == **value)
+            };
+            labels.iter().all(has)
+        };
+        let own = self.all().find(|(document, spec)| {
+            *document.namespace == *workload.namespace && spec.selector.as_ref().is_some_and(selects)
+        });
+        let own = own.map(|(_, spec)| spec);
+        let of_port = own.zip(port).and_then(|(spec, port)| spec.ports.get(&port).copied().flatten());
+        of_port
+            .or_else(|| own.and_then(|spec| spec.mode))
+            .or_else(|| of_namespace(workload.namespace))
+            .or_else(|| of_namespace(ROOT_NAMESPACE))
+            .unwrap_or_default()
+    }
 }
 
 /// A chain of a workload's port as the chains that its mode asks for. Who has no identity (`mutual` is false) cannot offer

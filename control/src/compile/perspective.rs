@@ -41,6 +41,7 @@ impl Perspective {
         let mesh_wide = services::MeshWide {
             locality: &world.locality,
             domains: &world.domains,
+            takes: &world.takes,
             log: world.logs.mesh_wide.as_ref(),
         };
         for (key, service) in &world.services {

@@ -305,7 +305,7 @@ impl Scope<'_> {
         let labels = named.map_or(&self.node.labels, |known| &known.labels);
         let namespace = named.map(|known| known.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.unwrap_or(&self.node.namespace);
-        peers::mode(&self.sight.world().documents, peers::Workload { namespace, labels }, port)
+        self.sight.world().peers.mode(peers::Workload { namespace, labels }, port)
     }
 
     /// Gives a listener with one chain those that a mode asks for.

@@ -16,6 +16,7 @@ use super::{
     ir::{self, version},
     lens::Lens,
     locality::Vantage,
+    peers::Policies,
     reached::Reached,
     rules::Rules,
     secrets,
@@ -85,6 +86,7 @@ pub(crate) struct Compiled {
     rules: Vec<Arc<Document>>,
     locality: Arc<LocalityLb>,
     domains: Arc<[Arc<str>]>,
+    takes: Arc<Policies>,
     log: Option<AccessLog>,
     pub(crate) tcp_idle_timeout: Option<Duration>,
     /// How clients that know nothing reach it.
@@ -170,7 +172,8 @@ impl Compiled {
 
     /// The same for a newer version of the service.
     pub(crate) fn with(self: &Arc<Self>, service: &Arc<Service>) -> Arc<Self> {
-        let mesh_wide = MeshWide { locality: &self.locality, domains: &self.domains, log: self.log.as_ref() };
+        let Self { locality, domains, takes, .. } = &**self;
+        let mesh_wide = MeshWide { locality, domains, takes, log: self.log.as_ref() };
         compile(service, self.rules.clone(), mesh_wide, Some(self))
     }
 
@@ -221,6 +224,7 @@ impl Compiled {
             }),
             locality: &self.locality,
             domains: &self.domains,
+            takes: &self.takes,
             mutual: false,
         }
     }
@@ -334,6 +338,8 @@ pub(crate) struct MeshWide<'a> {
     pub(crate) locality: &'a Arc<LocalityLb>,
     /// Trust domains.
     pub(crate) domains: &'a Arc<[Arc<str>]>,
+    /// What workloads take, where any might take plain text alone.
+    pub(crate) takes: &'a Arc<Policies>,
     /// What is written of requests and connections.
     pub(crate) log: Option<&'a AccessLog>,
 }
@@ -348,6 +354,7 @@ pub(crate) fn compile(
     if let Some(previous) = previous
         && previous.is_of(service)
         && previous.has_rules(&rules)
+        && Arc::ptr_eq(&previous.takes, mesh_wide.takes)
     {
         return previous.clone();
     }
@@ -357,6 +364,7 @@ pub(crate) fn compile(
         service: service.clone(),
         locality: mesh_wide.locality.clone(),
         domains: mesh_wide.domains.clone(),
+        takes: mesh_wide.takes.clone(),
         log: mesh_wide.log.cloned(),
         tcp_idle_timeout,
         reached: Reached::new(service, tcp_idle_timeout, mesh_wide.log, reached_before),

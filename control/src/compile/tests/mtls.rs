@@ -45,7 +45,8 @@ fn the_narrowest_document_decides_then_the_oldest() {
     ] {
         let documents = documents(yaml);
         let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
-        let found = peers::mode(&documents, peers::Workload { namespace, labels: &labels }, port);
+        let policies = peers::Policies::of(&documents);
+        let found = policies.mode(peers::Workload { namespace, labels: &labels }, port);
         assert_eq!(found, expected, "{namespace} {app} {port:?}");
     }
 }
@@ -168,5 +169,36 @@ fn who_has_an_identity_speaks_mutual_tls_to_the_endpoints_that_take_it_and_knows
     for mutual in [true, false] {
         let (cluster, _) = seen(mutual, &rule("ISTIO_MUTUAL"));
         assert!(cluster.transport_socket_matches.is_empty() && cluster.transport_socket.is_some());
+    }
+}
+
+#[test]
+fn who_is_told_to_take_plain_text_is_spoken_to_in_plain_text() {
+    let taking = |yaml: &str| {
+        let (cluster, endpoints) = seen(true, yaml);
+        (cluster.transport_socket_matches.len(), labelled(&endpoints))
+    };
+    let mesh = authentication("istio-system", "mesh", "{mtls: {mode: DISABLE}}");
+    let port = |mode: &str| format!("{{selector: {{matchLabels: {{version: v1}}}}, portLevelMtls: {{8080: {{mode: {mode}}}}}}}");
+    let back = authentication("default", "v1", &port("STRICT"));
+    let off = authentication("default", "v1", &port("DISABLE"));
+    let elsewhere = authentication("other", "all", "{mtls: {mode: DISABLE}}");
+    for (yaml, expected) in [
+        (&*mesh, (0, 0)),
+        (&[&*mesh, &back].concat(), (1, 1)),
+        (&off, (0, 0)),
+        (&elsewhere, (1, 1)),
+        ("", (1, 1)),
+    ] {
+        assert_eq!(taking(yaml), expected, "{yaml}");
+    }
+
+    // A document that comes or goes counts at once.
+    let node = NodeMetadata { mtls: true, ..sidecar() };
+    let (mut compiler, registered) = (compiler(), super::mesh(&[mixed()]));
+    for (yaml, expected) in [("", 1), (&*mesh, 0), (&back, 1), (&off, 0), ("", 1)] {
+        let set = compiler.update(registered.clone(), documents(yaml)).resources(&node);
+        let cluster: Cluster = decode(set.of(Kind::Cluster).next().unwrap());
+        assert_eq!(cluster.transport_socket_matches.len(), expected, "{yaml}");
     }
 }
