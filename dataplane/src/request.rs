@@ -1,6 +1,7 @@
 //! The way of one request. Read this first: route, filter, pick an endpoint, try, try again, respond; the record counts it.
 
 pub mod deadline;
+mod grpc_timeout;
 pub mod hash;
 pub mod head;
 pub mod mirror;
@@ -24,7 +25,7 @@ use crate::{
     filter::{self, Effects, Exchange},
     listener::Serving,
     retry::{self, Outcome},
-    router::{Router, View, weighted},
+    router::{Router, View},
     snapshot::Snapshot,
     spec::{
         Forward, HttpListener, ListenerProtocol, RetryPolicy, Route, RouteAction, RouteSource,
@@ -145,7 +146,7 @@ async fn answer(
         record.routed(&arrived.parts, &arrived.host, found.route.as_ref());
     }
     if let Some(RouteAction::Forward(to)) = found.route.as_ref().map(|route| &route.action) {
-        found.cluster = weighted(&to.clusters, &mut *serving.worker.spread());
+        found.cluster = serving.worker.draw(&to.clusters);
         let cluster = found.cluster.and_then(|chosen| snapshot.cluster(&to.clusters[chosen].name));
         record.target = cluster.map_or(Target::None, |cluster| Target::Cluster(cluster.clone()));
     }
@@ -209,7 +210,8 @@ async fn forward(
     let hashed = hashed(serving, cluster, forward, arrived);
     // Time that the request was held up on purpose is not its endpoint's.
     let started = if record.flags.has("DI") { Instant::now() } else { record.started() };
-    let deadline = Deadline::new(started, forward, serving.stream_idle_timeout());
+    let limit = grpc_timeout::limit(forward, record.grpc, &arrived.parts.headers);
+    let deadline = Deadline::new(started, (limit, forward.idle_timeout), serving.stream_idle_timeout());
     let http2 = protocol(serving, cluster, forward, arrived)?;
     let keep = if forward.retry.is_some() { forward.replay_bytes_max } else { 0 };
     let body = arrived.body.take().filter(|body| !body.is_end_stream());
@@ -222,6 +224,9 @@ async fn forward(
     }
     let mut ready = ready(serving, way, cluster, arrived, http2, &source, record)?;
     let held = {
+        // Who is asked learns how long it has, where the route looks at that.
+        let end = limit.filter(|_| record.grpc && forward.grpc_timeout_max.is_some());
+        ready.ends_at = end.map(|limit| started + limit);
         let tries = pin!(settle(serving, cluster, forward.retry.as_ref(), hashed.hash, &mut ready, record));
         deadline.hold(started, source.as_deref(), tries).await
     };
@@ -413,6 +418,7 @@ async fn attempt(
     last: bool,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let started = host.observes().then(Instant::now);
+    outgoing.tell_time(policy.and_then(|policy| policy.per_try_timeout));
     let sending = async {
         let http2 = match outgoing.http2() {
             Some(http2) => http2,

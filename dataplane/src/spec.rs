@@ -337,6 +337,9 @@ pub struct Forward {
     pub cluster_not_found: StatusCode,
     /// Time for the whole request with its retries, until the response ends; none is unlimited.
     pub timeout: Option<Duration>,
+    /// Calls take the time that `grpc-timeout` says, up to this; zero is as long as they say; none is as `timeout` says
+    /// (`max_grpc_timeout`).
+    pub grpc_timeout_max: Option<Duration>,
     /// Time without a byte in either direction; overrides the listener's.
     pub idle_timeout: Option<Duration>,
     /// Retry policy; none is no retry.

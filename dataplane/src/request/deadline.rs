@@ -7,7 +7,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     body::Source,
     fault::{Cause, Fault},
-    spec::Forward,
 };
 
 /// The time that a request has.
@@ -18,11 +17,15 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// From the route, or for idling from the listener where the route says nothing; zero is no limit.
-    pub fn new(started: Instant, forward: &Forward, listener_idle: Duration) -> Self {
-        let idle = forward.idle_timeout.unwrap_or(listener_idle);
+    /// Of a limit of time and of one for idling; for that the listener's where there is none, and zero is no limit.
+    pub fn new(
+        started: Instant,
+        (limit, idle): (Option<Duration>, Option<Duration>),
+        listener_idle: Duration,
+    ) -> Self {
+        let idle = idle.unwrap_or(listener_idle);
         Self {
-            end: forward.timeout.map(|timeout| started + timeout),
+            end: limit.and_then(|limit| started.checked_add(limit)),
             idle: Some(idle).filter(|idle| !idle.is_zero()),
         }
     }

@@ -1,6 +1,6 @@
 //! A request as it goes upstream, and the requests that are made of it: one for each try, one for each mirror.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version,
@@ -8,8 +8,9 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
+use tokio::time::Instant;
 
-use super::head;
+use super::{grpc_timeout, head};
 use crate::{
     body::{RequestBody, Source},
     cluster::Cluster,
@@ -35,6 +36,8 @@ pub(super) struct Outgoing {
 pub(super) struct Ready {
     head: Head,
     pub(super) source: Option<Rc<Source>>,
+    /// When the time of a call is over that its endpoints are told of.
+    pub(super) ends_at: Option<Instant>,
 }
 
 /// A copy for another cluster.
@@ -60,7 +63,8 @@ impl Outgoing {
     pub(super) fn ready(self, cluster: &Cluster, http2: Option<bool>) -> Result<Ready, Fault> {
         let Self { method, scheme, path, host, headers, source, .. } = self;
         let scheme = if cluster.spec.tls.is_some() { Scheme::HTTPS } else { scheme };
-        Ok(Ready { head: Head::new(method, (scheme, host, path), headers, http2)?, source })
+        let head = Head::new(method, (scheme, host, path), headers, http2)?;
+        Ok(Ready { head, source, ends_at: None })
     }
 
     /// A copy for another cluster and host; to be made before the first try.
@@ -130,6 +134,13 @@ impl Ready {
     /// Whether it is in HTTP/2's form; none is what the endpoint agrees to.
     pub(super) fn http2(&self) -> Option<bool> {
         self.head.http2
+    }
+
+    /// Puts the time that is left for a call into the head of its next try, which has no more than `try_max`.
+    pub(super) fn tell_time(&mut self, try_max: Option<Duration>) {
+        let Some(end) = self.ends_at else { return };
+        let left = end.saturating_duration_since(Instant::now());
+        grpc_timeout::tell(&mut self.head.headers, try_max.map_or(left, |max| max.min(left)));
     }
 
     /// The request of the next try; the last one may take the headers along.

@@ -100,6 +100,7 @@ fn forward(timeout: Option<Duration>, retry: Option<RetryPolicy>) -> RouteAction
         }],
         cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
         timeout,
+        grpc_timeout_max: None,
         idle_timeout: None,
         retry,
         prefix_rewrite: None,

@@ -138,6 +138,7 @@ fn shape(forward: &mut RouteAction) {
                 Some(PolicySpecifier::FilterState(FilterState { key: CHANNEL_ID.to_owned() }));
         }
     }
+    drop_old_limit(forward);
     // They choose endpoints for retries by themselves, and copy nothing.
     forward.request_mirror_policies.clear();
     if let Some(policy) = &mut forward.retry_policy {
@@ -151,6 +152,11 @@ fn shape(forward: &mut RouteAction) {
     {
         base.nanos = base.nanos.max(BACKOFF_NANOS_MIN);
     }
+}
+
+#[expect(deprecated, reason = "it is a proxy's")]
+fn drop_old_limit(forward: &mut RouteAction) {
+    forward.max_grpc_timeout = None;
 }
 
 /// A cluster that `compile/grpc` shaped.

@@ -195,7 +195,7 @@ fn forward(to: &Forward) -> RouteAction {
             ..Default::default()
         }),
     };
-    RouteAction {
+    let mut encoded = RouteAction {
         cluster_specifier: Some(cluster),
         cluster_not_found_response_code: match to.missing_is_error {
             true => ClusterNotFoundResponseCode::InternalServerError,
@@ -216,7 +216,15 @@ fn forward(to: &Forward) -> RouteAction {
             .as_ref()
             .map(|host| HostRewriteSpecifier::HostRewriteLiteral(host.to_string())),
         ..Default::default()
-    }
+    };
+    heed_grpc_timeout(&mut encoded);
+    encoded
+}
+
+/// Calls may say themselves how long they take, up to what the route says, as Istio has it.
+#[expect(deprecated, reason = "what takes its place lets a call run on that is late")]
+fn heed_grpc_timeout(action: &mut RouteAction) {
+    action.max_grpc_timeout = action.timeout;
 }
 
 fn mirror(to: &Mirror) -> RequestMirrorPolicy {

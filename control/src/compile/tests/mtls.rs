@@ -179,7 +179,9 @@ fn who_is_told_to_take_plain_text_is_spoken_to_in_plain_text() {
         (cluster.transport_socket_matches.len(), labelled(&endpoints))
     };
     let mesh = authentication("istio-system", "mesh", "{mtls: {mode: DISABLE}}");
-    let port = |mode: &str| format!("{{selector: {{matchLabels: {{version: v1}}}}, portLevelMtls: {{8080: {{mode: {mode}}}}}}}");
+    let port = |mode: &str| {
+        format!("{{selector: {{matchLabels: {{version: v1}}}}, portLevelMtls: {{8080: {{mode: {mode}}}}}}}")
+    };
     let back = authentication("default", "v1", &port("STRICT"));
     let off = authentication("default", "v1", &port("DISABLE"));
     let elsewhere = authentication("other", "all", "{mtls: {mode: DISABLE}}");

@@ -265,10 +265,12 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
     let mirrors = mirrors
         .map(|(i, raw)| mirror(raw).at_index("request_mirror_policies", i))
         .collect::<Result<_, _>>()?;
-    // The header `grpc-timeout` is honoured with or without these; priority DEFAULT is 0 and any other is refused.
-    pass_over!(raw: max_grpc_timeout, grpc_timeout_offset, flush_timeout);
+    // Priority DEFAULT is 0 and any other is refused.
+    pass_over!(raw: flush_timeout);
+    let mut grpc_timeout_max = old_grpc_timeout_max(&mut raw)?;
     if let Some(mut stream) = raw.max_stream_duration.take() {
-        pass_over!(stream: grpc_timeout_header_max, grpc_timeout_header_offset);
+        let max = optional_duration(stream.grpc_timeout_header_max.take(), "grpc_timeout_header_max");
+        grpc_timeout_max = max.at("max_stream_duration")?.or(grpc_timeout_max);
         stream.max_stream_duration =
             stream.max_stream_duration.filter(|max| (max.seconds, max.nanos) != (0, 0));
         nothing_left(&stream).at("max_stream_duration")?;
@@ -278,6 +280,7 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
         clusters,
         cluster_not_found,
         timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
+        grpc_timeout_max,
         idle_timeout,
         retry,
         prefix_rewrite,
@@ -288,6 +291,11 @@ fn forward(mut raw: RawAction, host_retry: Option<&RetryPolicy>) -> Result<Forwa
         mirrors,
         replay_bytes_max: REPLAY_BYTES,
     })
+}
+
+#[expect(deprecated, reason = "control planes still send it: what takes its place answers in another way")]
+fn old_grpc_timeout_max(raw: &mut RawAction) -> Result<Option<Duration>, Refusal> {
+    optional_duration(raw.max_grpc_timeout.take(), "max_grpc_timeout")
 }
 
 fn mirror(mut raw: RequestMirrorPolicy) -> Result<Mirror, Refusal> {
