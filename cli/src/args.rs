@@ -96,6 +96,9 @@ impl Cli {
 }
 
 #[cfg(test)]
+mod deployed;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
