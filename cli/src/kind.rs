@@ -40,6 +40,9 @@ pub enum Kind {
     /// AuthorizationPolicy documents.
     #[value(aliases = ["authorizationpolicy", "ap"])]
     Authorizationpolicies,
+    /// RequestAuthentication documents.
+    #[value(aliases = ["requestauthentication", "ra"])]
+    Requestauthentications,
     /// Gateway documents of the Gateway API.
     #[value(
         name = "gateways.gateway.networking.k8s.io",
@@ -109,6 +112,7 @@ impl Kind {
             Kind::Peerauthentications => Some("PeerAuthentication"),
             Kind::Sidecars => Some("Sidecar"),
             Kind::Authorizationpolicies => Some("AuthorizationPolicy"),
+            Kind::Requestauthentications => Some("RequestAuthentication"),
             Kind::EdgeGateways => Some("Gateway.gateway.networking.k8s.io"),
             Kind::Gatewayclasses => Some("GatewayClass"),
             Kind::Httproutes => Some("HTTPRoute"),

@@ -22,6 +22,7 @@ use crate::{
         self, Identity,
         door::{Door, DoorError},
     },
+    jwks::{self, Keys},
     peer,
     registry::{self, Registry},
     resource::{Asked, ResourceSet},
@@ -118,6 +119,8 @@ impl App {
         let stop_registry = CancellationToken::new();
         let streams = TaskTracker::new();
 
+        let (keys, key_desk) =
+            Keys::open(settings.data_dir.join("jwks.json"), settings.jwks_hosts.clone(), SystemTime::now());
         let registry_task = tokio::spawn(registry.clone().run(stop_registry.clone()));
         let feed = Feed {
             desk: desk.clone(),
@@ -130,6 +133,7 @@ impl App {
             }),
             publisher: publisher.clone(),
             compiled,
+            keys: key_desk,
             revision: 0,
             reserved: 0,
         };
@@ -140,6 +144,7 @@ impl App {
         let services = port::Services { ads, traffic, registry, identity: None };
         let mut tasks = vec![
             tokio::spawn(feed.run(stop.clone())),
+            tokio::spawn(keys.run(stop.clone())),
             tokio::spawn(admin::serve(admin_listener, people, stop.clone())),
         ];
         let (mut xds, mut tls) = (None, None);
@@ -262,6 +267,8 @@ struct Feed {
     compiler: Compiler,
     publisher: Publisher,
     compiled: watch::Sender<Compiled>,
+    /// Keys of issuers of tokens.
+    keys: jwks::Desk,
     revision: u64,
     /// The last revision that is set aside for this process.
     reserved: u64,
@@ -274,11 +281,13 @@ impl Feed {
         loop {
             facts.mark_unchanged();
             intent.mark_unchanged();
+            self.compiler.learn(self.keys.found.borrow_and_update().clone());
             self.advance().await;
             self.compile();
             tokio::select! {
                 changed = facts.changed() => if changed.is_err() { return },
                 changed = intent.changed() => if changed.is_err() { return },
+                changed = self.keys.found.changed() => if changed.is_err() { return },
                 () = stop.cancelled() => return,
             }
             settle(&mut facts, &mut intent).await;
@@ -308,6 +317,14 @@ impl Feed {
         let in_force = self.desk.in_force(&stored, &view);
         metrics::gauge!("weft_documents").set(in_force.set.len() as f64);
         let world = self.compiler.update(view.mesh.clone(), in_force.set);
+        self.keys.wanted.send_if_modified(|before| {
+            let wanted = world.key_urls();
+            let changed = before.as_deref() != Some(&wanted);
+            if changed {
+                *before = Some(Arc::new(wanted));
+            }
+            changed
+        });
         let verdict = world.verdict().clone();
         let problems: Vec<_> = in_force.problems.iter().chain(&verdict.problems).collect();
         let errors = problems.iter().filter(|problem| is_error(problem)).count();

@@ -19,6 +19,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use weft_proto::node::NodeMetadata;
@@ -52,6 +53,7 @@ mod sight;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use tables::OUTBOUND_HTTP;
 
@@ -85,6 +87,7 @@ pub struct Compiler {
     domains: Arc<[Arc<str>]>,
     logs: Arc<MeshLogs>,
     trust_domain: Option<Arc<str>>,
+    keys: Arc<tokens::KeySets>,
 }
 
 /// What holds for the whole mesh.
@@ -112,6 +115,8 @@ pub struct World {
     domains: Arc<[Arc<str>]>,
     logs: Arc<MeshLogs>,
     trust_domain: Arc<str>,
+    /// Keys of issuers of tokens, by their URLs.
+    keys: Arc<tokens::KeySets>,
     services: Services,
     /// With every rule where it counts.
     documents: Arc<DocumentSet>,
@@ -153,8 +158,13 @@ impl Compiler {
         let Options { outbound_policy, locality, trust_domains, logs, trust_domain } = options;
         let domains = trust_domains.iter().map(|domain| domain.as_str().into()).collect();
         let (locality, logs) = (Arc::new(locality), Arc::new(logs));
-        let resolved = Resolved::default();
-        Self { world: Arc::default(), resolved, outbound_policy, locality, domains, logs, trust_domain }
+        let (world, resolved, keys) = (Arc::default(), Resolved::default(), Arc::default());
+        Self { world, resolved, outbound_policy, locality, domains, logs, trust_domain, keys }
+    }
+
+    /// Takes the keys of issuers of tokens, by the URLs that documents give; the next update compiles them.
+    pub fn learn(&mut self, keys: Arc<BTreeMap<Arc<str>, Arc<str>>>) {
+        self.keys = keys;
     }
 
     /// Compiles what changed since the last update, and shares the rest.
@@ -202,6 +212,8 @@ impl Compiler {
             && same(documents.workload_groups(), before.workload_groups())
             && same(documents.sidecars(), before.sidecars())
             && same(documents.authorization_policies(), before.authorization_policies())
+            && same(documents.request_authentications(), before.request_authentications())
+            && self.keys == previous.keys
             && same(documents.edge_gateways(), before.edge_gateways())
             && same(documents.secrets(), before.secrets())
             && same(documents.config_maps(), before.config_maps())
@@ -292,6 +304,7 @@ impl Compiler {
             domains: self.domains.clone(),
             logs: self.logs.clone(),
             trust_domain: self.trust_domain.clone().unwrap_or_else(|| mesh.domain.clone()),
+            keys: self.keys.clone(),
             services,
             documents,
             labels_asked,
@@ -349,6 +362,11 @@ impl World {
     /// What documents are told. It is the same allocation as long as they, and the names and ports of services, are.
     pub fn verdict(&self) -> &Arc<Verdict> {
         &self.verdict
+    }
+
+    /// Where keys of issuers of tokens are, and how long a fetch may take.
+    pub fn key_urls(&self) -> BTreeMap<Arc<str>, Duration> {
+        tokens::urls(&self.documents)
     }
 
     /// How much of it was compiled anew.

@@ -51,6 +51,7 @@ mod gateway;
 pub mod gateway_api;
 mod health_check;
 pub mod hosts;
+pub mod jwks;
 mod kind;
 mod load_balancer;
 pub mod locality;
@@ -58,11 +59,13 @@ mod outlier;
 mod peer_authentication;
 mod problem;
 mod reader;
+mod request_authentication;
 pub mod secret;
 mod service_entry;
 mod set;
 mod sidecar;
 pub mod status;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -88,10 +91,12 @@ pub use outlier::OutlierDetection;
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use problem::{Problem, Severity};
 pub use reader::Located;
+pub use request_authentication::{JwtRule, KeySource, RequestAuthentication};
 pub use secret::{Secret, Sensitive};
 pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry};
 pub use set::DocumentSet;
 pub use sidecar::{Egress, EgressHost, FromNamespace, Ingress, Sidecar};
+pub use target::{Scope, Target, TargetKind};
 pub use tls::{ClientMode, ClientTls, Credentials, NameForm, ServerMode, ServerTls, TlsVersion};
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
@@ -155,6 +160,8 @@ pub enum DocumentSpec {
     WorkloadEntry(EntryEndpoint),
     /// Whether workloads take plain text, mutual TLS, or both.
     PeerAuthentication(PeerAuthentication),
+    /// Which tokens of end users workloads take.
+    RequestAuthentication(RequestAuthentication),
     /// What workloads have alike.
     WorkloadGroup(WorkloadGroup),
     /// What the proxies of some workloads know of.
@@ -215,6 +222,7 @@ impl Document {
             | DocumentSpec::WorkloadEntry(_)
             | DocumentSpec::WorkloadGroup(_)
             | DocumentSpec::PeerAuthentication(_)
+            | DocumentSpec::RequestAuthentication(_)
             | DocumentSpec::GatewayClass(_)
             | DocumentSpec::EdgeGateway(_)
             | DocumentSpec::Route(_)

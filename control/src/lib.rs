@@ -7,6 +7,7 @@ pub mod canary;
 pub mod compile;
 pub mod documents;
 pub mod identity;
+pub mod jwks;
 pub mod lrs;
 pub mod model;
 pub mod peer;

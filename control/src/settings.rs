@@ -2,7 +2,7 @@
 //! beats the environment, which beats the file, which beats the default. The environment comes in as a value.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -32,7 +32,7 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 17] = [
+pub const OPTIONS: [&str; 18] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -50,6 +50,7 @@ pub const OPTIONS: [&str; 17] = [
     "trust_domain_aliases",
     "ca_dir",
     "certificate_life",
+    "jwks_hosts",
 ];
 
 /// What a human wrote: everything may be left out, nothing unknown is taken.
@@ -108,6 +109,9 @@ pub struct RawSettings {
     /// Format string, or an object of them with `json`; Istio's `accessLogFormat`. Default: Istio's formats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log_format: Option<String>,
+    /// Hosts, with commas, whose keys for tokens may be fetched without TLS and from this machine. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_hosts: Option<String>,
     /// Log files that `Telemetry` documents may name; Istio's `extensionProviders`. From a file only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extension_providers: Vec<RawProvider>,
@@ -138,6 +142,8 @@ pub struct Settings {
     pub logs: MeshLogs,
     /// What becomes of captured outbound traffic that no service claims.
     pub outbound_policy: OutboundPolicy,
+    /// Hosts whose keys for tokens may be fetched without TLS and from this machine.
+    pub jwks_hosts: BTreeSet<String>,
 }
 
 /// Settings that cannot be used.
@@ -231,6 +237,11 @@ impl Settings {
             hold_down,
             locality_lb: raw.locality_lb_setting.as_deref().map_or(Ok(LocalityLb::default()), locality_lb)?,
             outbound_policy,
+            jwks_hosts: (raw.jwks_hosts.as_deref().unwrap_or_default().split(','))
+                .map(str::trim)
+                .filter(|host| !host.is_empty())
+                .map(str::to_owned)
+                .collect(),
         })
     }
 }

@@ -33,6 +33,7 @@ pub fn describe() {
         "weft_compile_recompiled_total",
         "services and route tables compiled anew, not taken over from the configuration before"
     );
+    describe_counter!("weft_jwks_fetches_total", "fetches of keys of issuers of tokens, by outcome");
     describe_counter!("weft_registry_rejected_objects_total", "objects of sources that were refused");
     describe_counter!(
         "weft_registry_refused_streams_total",

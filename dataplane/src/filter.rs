@@ -7,6 +7,7 @@
 mod buffer;
 mod cors;
 mod injection;
+pub mod jwt;
 pub mod rbac;
 
 use bytes::Bytes;
@@ -55,7 +56,7 @@ enum Verdict {
     /// It goes on.
     Pass,
     /// This is the answer to it, and what it is called in logs.
-    Answer(Response<Bytes>, &'static str),
+    Answer(Response<Bytes>, Details),
     /// It fails.
     Fail(Fault),
     /// It fails, and this is what it is called in logs.
@@ -68,7 +69,7 @@ enum Verdict {
 pub async fn run(
     filters: &[HttpFilter],
     exchange: &mut Exchange<'_>,
-) -> Result<Option<(Response<Bytes>, &'static str)>, Fault> {
+) -> Result<Option<(Response<Bytes>, Details)>, Fault> {
     for filter in filters {
         let Some(config) = in_force(filter, exchange.route) else { continue };
         let verdict = match config {
@@ -76,6 +77,7 @@ pub async fn run(
             FilterConfig::Injection(injection) => injection::check(injection, exchange),
             FilterConfig::Buffer(bytes_max) => buffer::check(*bytes_max, exchange),
             FilterConfig::Rbac(rbac) => rbac::check(rbac, exchange),
+            FilterConfig::Tokens(tokens) => jwt::check(tokens, exchange),
         };
         match verdict {
             Verdict::Pass => {}

@@ -71,17 +71,17 @@ pub fn serve(
 }
 
 /// An answer of ours, noted.
-fn local(mut response: Response<Bytes>, details: &'static str, record: &mut Record) -> Response<Bytes> {
+fn local(mut response: Response<Bytes>, details: Details, record: &mut Record) -> Response<Bytes> {
     if record.grpc {
         record.grpc_status = Some(reply::speak_grpc(&mut response));
     }
     record.status = Some(response.status());
-    record.details = Some(Details::Fixed(details));
+    record.details = Some(details);
     response
 }
 
 /// What answers of routes are called.
-const DIRECT: &str = "direct_response";
+const DIRECT: Details = Details::Fixed("direct_response");
 
 /// What was found for a request, whose answer it shapes, be it an endpoint's or ours.
 #[derive(Default)]
@@ -106,7 +106,7 @@ impl Found {
 enum Answer {
     Upstream(Response<Incoming>, Lease, Deadline),
     /// Ours, and what it is called.
-    Local(Response<Bytes>, &'static str),
+    Local(Response<Bytes>, Details),
 }
 
 /// A request that has come in. What goes upstream is taken out of it.

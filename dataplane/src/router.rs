@@ -7,7 +7,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, Method};
 
-pub(crate) use matching::{absent_matches, field_matches, header_matches, lines_match, value_matches, whole};
+pub(crate) use matching::{
+    absent_matches, field_matches, header_matches, lines_match, matches, value_matches, whole,
+};
 pub use spread::{Spread, Spreads};
 
 use crate::spec::{Route, RouteConfig, VirtualHost, WeightedCluster};

@@ -13,6 +13,7 @@ mod names;
 mod rbac;
 mod retry;
 mod tls;
+mod token;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +36,7 @@ pub use names::*;
 pub use rbac::*;
 pub use retry::*;
 pub use tls::*;
+pub use token::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;

@@ -61,6 +61,9 @@ pub struct ControlArgs {
     /// Captured outbound traffic that no service claims: ALLOW_ANY or REGISTRY_ONLY [default: ALLOW_ANY]
     #[arg(long, value_name = "MODE")]
     outbound_traffic_policy: Option<String>,
+    /// Hosts, with commas, whose keys for tokens may be fetched without TLS and from this machine [default: none]
+    #[arg(long, value_name = "HOSTS")]
+    jwks_hosts: Option<String>,
 }
 
 /// Runs the control plane until SIGTERM or Ctrl-C.
@@ -102,6 +105,7 @@ impl ControlArgs {
             locality_lb_setting: self.locality_lb_setting.clone(),
             access_log_file: self.access_log_file.clone(),
             access_log_encoding: self.access_log_encoding.clone(),
+            jwks_hosts: self.jwks_hosts.clone(),
             ..RawSettings::default()
         };
         Settings::load(self.config.as_deref(), environment, &flags).map_err(|error| {

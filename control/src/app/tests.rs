@@ -47,6 +47,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
         hold_down: Duration::from_secs(60),
         locality_lb: Default::default(),
         logs: Default::default(),
+        jwks_hosts: Default::default(),
         outbound_policy: crate::model::OutboundPolicy::default(),
     }
 }

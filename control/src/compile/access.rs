@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::ir::{Access, Condition, Doer, Done, Grant, Guard, Text};
 use crate::documents::{
     AccessAction, AccessRule, AuthorizationPolicy, Clause, Document, DocumentSet, PathPattern,
-    ROOT_NAMESPACE, TextPattern, Values,
+    ROOT_NAMESPACE, Scope, TargetKind, TextPattern, Values,
 };
 
 #[cfg(test)]
@@ -32,6 +32,17 @@ const OWN_DOMAIN: &str = "cluster.local";
 pub(crate) struct Workload<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) labels: &'a BTreeMap<String, String>,
+    /// What policies of its own namespace may be attached to, at the port.
+    pub(crate) targets: &'a [(TargetKind, Arc<str>)],
+}
+
+impl Workload<'_> {
+    /// Whether a policy of a namespace is for it.
+    pub(crate) fn is_meant(&self, namespace: &str, scope: &Scope) -> bool {
+        let own = *namespace == *self.namespace;
+        let targets = self.targets.iter().filter(|_| own).map(|(kind, name)| (*kind, &**name));
+        (own || *namespace == *ROOT_NAMESPACE) && scope.holds(self.labels, targets)
+    }
 }
 
 /// Where they are checked.
@@ -60,10 +71,10 @@ pub(crate) fn policies<'a>(
     documents: &'a DocumentSet,
     workload: Workload<'a>,
 ) -> impl Iterator<Item = (&'a Arc<Document>, &'a AuthorizationPolicy)> {
-    documents.authorization_policies().filter(move |(document, policy)| {
-        let near = *document.namespace == *workload.namespace || *document.namespace == *ROOT_NAMESPACE;
-        near && policy.selects(workload.labels)
-    })
+    let meant = move |(document, policy): &(&Arc<Document>, &AuthorizationPolicy)| {
+        workload.is_meant(&document.namespace, &policy.scope)
+    };
+    documents.authorization_policies().filter(meant)
 }
 
 /// What is checked of a workload's traffic at a spot, and the keys of the documents that say so.

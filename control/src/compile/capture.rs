@@ -133,7 +133,7 @@ impl Port {
                 name: "http".into(),
                 matches: ChainMatch { applications, ..ChainMatch::default() },
                 tls: None,
-                serves: Serves::Named(table_name(number)),
+                serves: Serves::routed(table_name(number)),
             });
         }
         let policy = if self.anywhere { OutboundPolicy::AllowAny } else { policy };

@@ -20,7 +20,7 @@ use super::{
     tables,
 };
 use crate::documents::{
-    Document, Server, ServerClass, VirtualService, claims,
+    Document, Server, ServerClass, TargetKind, VirtualService, claims,
     gateway_api::{EdgeGateway, GATEWAY_KEY, GATEWAY_NAME},
 };
 
@@ -61,6 +61,12 @@ impl<'a> Port<'a> {
             Named::Listener(served) => Some(*served),
         });
         listeners.collect()
+    }
+
+    /// The gateways of the Gateway API that listen on it, as policies of their namespace are attached to them.
+    pub(crate) fn gateways(&self) -> Vec<(TargetKind, Arc<str>)> {
+        let listeners = self.listeners();
+        listeners.iter().map(|served| (TargetKind::Gateway, served.gateway.name.clone())).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod listener;
 mod tls;
+mod tokens;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -15,6 +16,7 @@ use std::{
 pub(crate) use access::*;
 pub(crate) use listener::*;
 pub(crate) use tls::*;
+pub(crate) use tokens::*;
 
 use crate::{
     documents::{

@@ -14,17 +14,18 @@ use super::{
     access::{self, Layer, Spot, Workload},
     capture, connections, gateways, grpc,
     ir::{
-        Access, Cluster, Direction, Discovery, Endpoint, Endpoints, HttpVersion, Listener, LocalityEndpoints,
-        RouteConfig, Serves, Tcp, VirtualHost,
+        Access, Cluster, Direction, Discovery, Endpoint, Endpoints, Http, HttpVersion, Listener,
+        LocalityEndpoints, RouteConfig, Serves, Tcp, TokenProvider, VirtualHost,
     },
     peers::{self, Doors},
     secrets,
     services::{self, Viewer},
     sight::Sight,
     tables::{self, OUTBOUND_HTTP},
+    tokens,
 };
 use crate::{
-    documents::{Document, HealthCheck, MtlsMode, ServerClass, WorkloadGroup},
+    documents::{Document, HealthCheck, MtlsMode, ServerClass, TargetKind, WorkloadGroup},
     model::{Health, Locality, OutboundPolicy, Port, Protocol, Service},
     resource::{Asked, Kind, ResourceSet},
 };
@@ -90,7 +91,7 @@ impl Scope<'_> {
     fn grpc_listener(&mut self, name: &Arc<str>) {
         let listener = match grpc::Asking::read(name) {
             Some(grpc::Asking::Server(bind)) => {
-                let (access, documents) = self.access("", Layer::Grpc, Some(bind.port()));
+                let (access, documents) = self.access(self.workload("", &[]), Layer::Grpc, Some(bind.port()));
                 grpc::server_listener(name, bind, &access, documents)
             }
             Some(grpc::Asking::Client { host, port }) => {
@@ -111,7 +112,7 @@ impl Scope<'_> {
             false => self.sight.by_host(),
         };
         self.set.insert(Kind::Routes, table);
-        let serves = Serves::Named(OUTBOUND_HTTP.into());
+        let serves = Serves::routed(OUTBOUND_HTTP.into());
         let listener = Listener::plain(OUTBOUND_HTTP.into(), bind, Direction::Outbound, serves);
         self.listener(listener, Vec::new());
         if self.node.on_demand {
@@ -165,7 +166,7 @@ impl Scope<'_> {
             let Some(table) = self.sight.table(&key, number).cloned() else { return };
             self.set.insert(Kind::Routes, table.resource.clone());
             self.clusters.extend(table.clusters.iter().cloned());
-            Serves::Named(name)
+            Serves::routed(name)
         } else {
             let idle_timeout = self.sight.compiled(&key).and_then(|compiled| compiled.tcp_idle_timeout);
             Serves::Tcp(Tcp::to(name, idle_timeout))
@@ -256,6 +257,8 @@ impl Scope<'_> {
         let alone =
             LocalityEndpoints { priority: 0, locality: Locality::default(), weight: 1, endpoints: vec![app] };
         let endpoints = Endpoints { cluster: name.clone(), localities: vec![alone] };
+        let attached = known.map(|(service, _)| (TargetKind::Service, service.key.name.clone()));
+        let attached: Vec<_> = attached.into_iter().collect();
         let service = known.map(|(service, _)| super::ir::ServiceName {
             host: service.host.clone(),
             name: service.key.name.clone(),
@@ -272,7 +275,8 @@ impl Scope<'_> {
         let layer = if http.is_some() { Layer::Http } else { Layer::Tcp };
         // A port that a document makes is the workload's own; else that is where the workload listens.
         let own = inbound.app.port().filter(|_| !inbound.service.is_empty());
-        let (access, policies) = self.access(&inbound.workload, layer, Some(own.unwrap_or(number)));
+        let workload = self.workload(&inbound.workload, &attached);
+        let (access, policies) = self.access(workload, layer, Some(own.unwrap_or(number)));
         let mut shaped = documents.to_vec();
         let serves = match layer {
             Layer::Tcp => {
@@ -282,7 +286,9 @@ impl Scope<'_> {
             Layer::Http | Layer::Grpc => {
                 let table = RouteConfig { access, ..inbound_table(name.clone()) };
                 self.set.insert(Kind::Routes, tables::table_resource(&table, policies));
-                Serves::Named(name)
+                let (tokens, documents) = self.tokens(workload);
+                shaped.extend(documents);
+                Serves::Http(Http { table: name, tokens })
             }
         };
         // What a Sidecar says of a port is of the one that others call, all else of the workload's own.
@@ -316,17 +322,26 @@ impl Scope<'_> {
         listener.inspection.patience = peers::patience(&listener.chains);
     }
 
-    /// What is checked of what comes to a workload of the node, by its name; an empty one is the node's own.
-    fn access(&self, workload: &str, layer: Layer, port: Option<u16>) -> (Access, Vec<Arc<str>>) {
+    /// A workload of the node, by its name, with what policies may be attached to; an empty name is the node's own.
+    fn workload<'t>(&self, name: &str, targets: &'t [(TargetKind, Arc<str>)]) -> Workload<'t>
+    where
+        Self: 't,
+    {
         let node = self.node;
-        let one = node.workloads.iter().find(|one| !workload.is_empty() && one.name == workload);
-        let workload = match one {
-            None => Workload { namespace: &node.namespace, labels: &node.labels },
-            Some(one) if one.namespace.is_empty() => {
-                Workload { namespace: &node.namespace, labels: &one.labels }
-            }
-            Some(one) => Workload { namespace: &one.namespace, labels: &one.labels },
-        };
+        let one = node.workloads.iter().find(|one| !name.is_empty() && one.name == name);
+        let labels = one.map_or(&node.labels, |one| &one.labels);
+        let namespace = one.map(|one| &one.namespace).filter(|namespace| !namespace.is_empty());
+        Workload { namespace: namespace.unwrap_or(&node.namespace), labels, targets }
+    }
+
+    /// Tokens that are taken of what comes to a workload.
+    fn tokens(&self, workload: Workload<'_>) -> (Arc<[TokenProvider]>, Vec<Arc<str>>) {
+        let world = self.sight.world();
+        tokens::compile(&world.documents, &world.keys, workload)
+    }
+
+    /// What is checked of what comes to a workload.
+    fn access(&self, workload: Workload<'_>, layer: Layer, port: Option<u16>) -> (Access, Vec<Arc<str>>) {
         let world = self.sight.world();
         let spot = Spot { layer, port, trust_domain: &world.trust_domain };
         access::compile(&world.documents, workload, spot)
@@ -357,7 +372,7 @@ impl Scope<'_> {
         let rest = self.mtls_mode("", None);
         let doors = Doors { mutual: self.node.mtls, domains: &self.sight.world().domains, rest };
         let (_, document) = self.sight.lens().ingress();
-        let (access, policies) = self.access("", Layer::Tcp, None);
+        let (access, policies) = self.access(self.workload("", &[]), Layer::Tcp, None);
         let documents = document.into_iter().chain(policies).collect();
         self.listener(capture::inbound(bind, ports, &doors, &access), documents);
         self.own_clusters(&capture::inbound_clusters());
@@ -432,15 +447,19 @@ impl Scope<'_> {
             let bound = self.node.gateway_ports.get(&number).copied().unwrap_or(number);
             let bind = SocketAddr::new(port.bind.unwrap_or(ip), bound);
             let name: Arc<str> = format!("gateway|{number}").into();
+            let attached = port.gateways();
+            let workload = self.workload("", &attached);
+            let (tokens, authentications) = self.tokens(workload);
             if port.class == ServerClass::Http {
                 let (mut table, mut documents) =
                     gateways::table(world, self.node, self.sight.lens(), number, &port);
-                let (access, policies) = self.access("", Layer::Http, Some(number));
+                let (access, policies) = self.access(workload, Layer::Http, Some(number));
                 table.access = access;
                 documents.extend(policies);
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
-                let serves = Serves::Named(name.clone());
+                documents.extend(authentications);
+                let serves = Serves::Http(Http { table: name.clone(), tokens });
                 self.listener(Listener::plain(name, bind, Direction::Gateway, serves), documents);
                 continue;
             }
@@ -448,7 +467,7 @@ impl Scope<'_> {
             if found.chains.is_empty() {
                 continue; // No route leads anywhere.
             }
-            let (access, policies) = self.access("", Layer::Http, Some(number));
+            let (access, policies) = self.access(workload, Layer::Http, Some(number));
             for (mut table, mut documents) in found.tables {
                 table.access = access.clone();
                 documents.extend(policies.iter().cloned());
@@ -458,10 +477,12 @@ impl Scope<'_> {
             found.secrets.into_values().for_each(|secret| self.set.insert(Kind::Secret, secret));
             let mut listener =
                 Listener { chains: found.chains, ..Listener::empty(name, bind, Direction::Gateway) };
-            let (access, policies) = self.access("", Layer::Tcp, Some(number));
+            let (access, policies) = self.access(workload, Layer::Tcp, Some(number));
             listener.guard_connections(&access);
+            listener.authenticate(&tokens);
             self.clusters.extend(listener.tcp_clusters().cloned());
-            self.listener(listener, found.documents.into_iter().chain(policies).collect());
+            let shaped = found.documents.into_iter().chain(policies).chain(authentications);
+            self.listener(listener, shaped.collect());
         }
     }
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::{
     problem::Report,
     reader::{At, Located, Object},
+    target::{self, Scope},
 };
 
 mod condition;
@@ -26,8 +27,8 @@ const RULES_MAX: usize = 1000;
 /// Who may do what.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthorizationPolicy {
-    /// Labels of the workloads; none is every workload of the namespace, or of the mesh in the root namespace.
-    pub selector: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    /// Where it holds.
+    pub scope: Scope,
     /// What it means that a rule holds.
     pub action: AccessAction,
     /// What it would do is counted, and not done.
@@ -142,24 +143,13 @@ impl Clause {
     }
 }
 
-impl AuthorizationPolicy {
-    /// Whether it is for a workload with these labels, of a namespace in which it counts.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        let has = |(name, value): (&Arc<str>, &Arc<str>)| {
-            labels.get(&**name).is_some_and(|found| **found == **value)
-        };
-        self.selector.as_ref().is_none_or(|selector| selector.iter().all(has))
-    }
-}
-
 pub(super) fn read(
     spec: &At<'_>,
     annotations: &BTreeMap<Arc<str>, Located>,
     report: &mut Report,
 ) -> Option<AuthorizationPolicy> {
     let mut object = spec.object(report)?;
-    let selector = object.field("selector", report).and_then(|at| selector(&at, report));
-    object.unsupported(&["targetRef", "targetRefs"], report);
+    let scope = target::scope(&mut object, report);
     let action = object.field("action", report).map_or(Some(AccessAction::Allow), |at| action(&at, report));
     object.unsupported(&["provider"], report);
     let dry_run = dry_run(annotations, report);
@@ -171,15 +161,7 @@ pub(super) fn read(
         items.iter().filter_map(|at| rule(at, report)).collect()
     });
     object.finish(report);
-    Some(AuthorizationPolicy { selector, action: action?, dry_run, rules: rules.unwrap_or_default() })
-}
-
-/// `matchLabels`; without any it selects every workload, as in Istio.
-pub(super) fn selector(at: &At<'_>, report: &mut Report) -> Option<BTreeMap<Arc<str>, Arc<str>>> {
-    let mut object = at.object(report)?;
-    let labels = object.field("matchLabels", report).map(|at| at.labels(report)).unwrap_or_default();
-    object.finish(report);
-    (!labels.is_empty()).then_some(labels)
+    Some(AuthorizationPolicy { scope, action: action?, dry_run, rules: rules.unwrap_or_default() })
 }
 
 fn action(at: &At<'_>, report: &mut Report) -> Option<AccessAction> {

@@ -7,7 +7,7 @@ use super::{
     peer_authentication,
     problem::Report,
     reader::{At, Located, Object, nearest},
-    secret, service_entry, sidecar, virtual_service, workload_group,
+    request_authentication, secret, service_entry, sidecar, virtual_service, workload_group,
 };
 
 /// One kind.
@@ -72,7 +72,7 @@ const GROUPS: [Group; 5] = [
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -96,6 +96,9 @@ const KINDS: [Kind; 20] = [
     }),
     Kind::plain(ISTIO_SECURITY, "PeerAuthentication", |at, report| {
         peer_authentication::read(at, report).map(DocumentSpec::PeerAuthentication)
+    }),
+    Kind::plain(ISTIO_SECURITY, "RequestAuthentication", |at, report| {
+        request_authentication::read(at, report).map(DocumentSpec::RequestAuthentication)
     }),
     Kind {
         group: ISTIO_SECURITY,

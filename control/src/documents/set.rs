@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway,
-    HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, Secret, ServiceEntry, Sidecar, VirtualService,
-    WorkloadGroup, config_map,
+    HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, RequestAuthentication, Secret, ServiceEntry,
+    Sidecar, VirtualService, WorkloadGroup, config_map,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -152,6 +152,14 @@ impl DocumentSet {
     pub fn authorization_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &AuthorizationPolicy)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::AuthorizationPolicy(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Tokens that workloads take, the oldest first.
+    pub fn request_authentications(&self) -> impl Iterator<Item = (&Arc<Document>, &RequestAuthentication)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::RequestAuthentication(spec) => Some((document, spec)),
             _ => None,
         })
     }

@@ -12,6 +12,7 @@ use http::{
 
 use super::{Exchange, Verdict};
 use crate::{
+    fault::Details,
     router::value_matches,
     spec::{Cors, Route, RouteAction, ValueMatch},
 };
@@ -19,7 +20,7 @@ use crate::{
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 /// What an answer to a preflight is called.
-const DETAILS: &str = "cors_response";
+const DETAILS: Details = Details::Fixed("cors_response");
 const YES: HeaderValue = HeaderValue::from_static("true");
 
 pub(super) fn check(policy: Option<&Cors>, exchange: &mut Exchange<'_>) -> Verdict {

@@ -209,6 +209,13 @@ impl Record {
         notes.route = route.cloned();
     }
 
+    /// Notes that the request counts as having come by this path: what was taken out of it is not to be logged.
+    pub fn came_by(&mut self, path: Option<&PathAndQuery>) {
+        if let Some(log) = &mut self.log {
+            log.notes().path = path.cloned();
+        }
+    }
+
     /// Notes the head as it goes upstream.
     pub fn sent(&mut self, path: &PathAndQuery, host: &HeaderValue, headers: &HeaderMap) {
         let Some(log) = &mut self.log else { return };

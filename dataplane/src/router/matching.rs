@@ -11,7 +11,7 @@ use crate::spec::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
 const PPM: u32 = 1_000_000;
 
 /// Whether every condition holds.
-pub(super) fn matches(conditions: &RouteMatch, view: &View<'_>, dice: &mut impl Dice) -> bool {
+pub(crate) fn matches(conditions: &RouteMatch, view: &View<'_>, dice: &mut impl Dice) -> bool {
     path_matches(&conditions.path, conditions.ignore_case, view.path)
         && conditions.headers.iter().all(|condition| header_matches(condition, view))
         && conditions.query.iter().all(|condition| query_matches(condition, view.query))

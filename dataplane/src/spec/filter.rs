@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
-use super::{HeaderMatch, Rbac, ValueMatch};
+use super::{HeaderMatch, Rbac, Tokens, ValueMatch};
 
 /// An HTTP filter before the router.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub enum FilterConfig {
     Buffer(u32),
     /// `envoy.extensions.filters.http.rbac.v3`.
     Rbac(Arc<Rbac>),
+    /// `envoy.extensions.filters.http.jwt_authn.v3`.
+    Tokens(Arc<Tokens>),
 }
 
 impl HttpFilter {
@@ -38,7 +40,7 @@ impl HttpFilter {
                 FilterConfig::Cors(policy) => policy.is_none(),
                 FilterConfig::Injection(faults) => faults.delay.is_none() && faults.abort.is_none(),
                 FilterConfig::Rbac(rbac) => rbac.is_empty(),
-                FilterConfig::Buffer(_) => false,
+                FilterConfig::Buffer(_) | FilterConfig::Tokens(_) => false,
             }
     }
 }

@@ -24,6 +24,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -35,7 +35,7 @@ use weft_proto::xds::{
     google::protobuf::Any,
 };
 
-use super::{any, filter, number};
+use super::{any, filter, number, tokens::JWT};
 use crate::compile::ir::{Access, Condition, Doer, Done, Grant, Guard, Text};
 
 const HTTP_TYPE: &str = "envoy.extensions.filters.http.rbac.v3.RBAC";
@@ -45,8 +45,7 @@ const TEMPLATE: &str = "envoy.path.match.uri_template.uri_template_matcher";
 const TEMPLATE_TYPE: &str = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
 
 /// Where the filter of tokens keeps what it found out, as in Istio.
-const JWT: &str = "envoy.filters.http.jwt_authn";
-const PAYLOAD: &str = "payload";
+pub(super) const PAYLOAD: &str = "payload";
 
 /// A step, the name of its filters, and what its dry runs are called in statistics.
 struct Step {

@@ -1,7 +1,7 @@
 //! HTTP filters: those that every listener has, and what routes say to them.
 //!
 //! A listener has them all from its first day, so that a document which uses one changes routes alone: Envoy drains the
-//! connections of a listener that changes.
+//! connections of a listener that changes. But the filter of tokens has its rules in the listener, by Envoy's definition.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,9 +24,9 @@ use weft_proto::xds::{
     google::protobuf::Any,
 };
 
-use super::{access, any, duration, flag, number, route::string_match};
+use super::{access, any, duration, flag, number, route::string_match, tokens};
 use crate::{
-    compile::ir::{Direction, Filters},
+    compile::ir::{Direction, Filters, TokenProvider},
     documents::{AbortStatus, Cors, Fault},
 };
 
@@ -43,11 +43,14 @@ const BUFFER_OF_ROUTE: &str = "envoy.extensions.filters.http.buffer.v3.BufferPer
 
 /// The filters of a listener, in order. Preflights are answered before anything can refuse them, because browsers send
 /// them without credentials; faults come after whatever may refuse a request.
-pub(super) fn of_listener(direction: Direction) -> Vec<HttpFilter> {
+pub(super) fn of_listener(direction: Direction, tokens: &[TokenProvider]) -> Vec<HttpFilter> {
     let mut filters = Vec::new();
     // Who calls injects faults into its own requests and keeps to its origins; who serves need not do it again.
     if direction != Direction::Inbound {
         filters.push(filter(CORS, &EncodedCors::default()));
+    }
+    if !tokens.is_empty() {
+        filters.push(tokens::filter(tokens));
     }
     // Who serves says who may ask.
     if direction != Direction::Outbound {

@@ -35,7 +35,9 @@ use weft_proto::xds::envoy::{
 };
 
 use super::{access, access_log, address, ads, any, duration, filter, flag, number, tls};
-use crate::compile::ir::{Application, Chain, ChainMatch, Direction, Listener, Serves, Tcp, Transport, Way};
+use crate::compile::ir::{
+    Application, Chain, ChainMatch, Direction, Http, Listener, Serves, Tcp, Transport, Way,
+};
 
 pub(super) const HCM: &str = "envoy.filters.network.http_connection_manager";
 pub(super) const HCM_TYPE: &str =
@@ -129,10 +131,7 @@ fn is_of_tls(application: &Application) -> bool {
 
 fn chain(listener: &Listener, chain: &Chain) -> FilterChain {
     let filters = match &chain.serves {
-        Serves::Named(name) => {
-            let rds = Rds { config_source: ads(), route_config_name: name.to_string() };
-            vec![http(listener, RouteSpecifier::Rds(rds))]
-        }
+        Serves::Http(of) => vec![http(listener, of)],
         Serves::Tcp(tcp) => {
             let mut filters = access::of_connections(&tcp.access);
             filters.push(typed(TCP, any(TCP_TYPE, &tcp_proxy(listener, tcp))));
@@ -201,12 +200,13 @@ fn typed(name: &str, config: weft_proto::xds::google::protobuf::Any) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(ConfigType::TypedConfig(config)) }
 }
 
-fn http(listener: &Listener, routes: RouteSpecifier) -> Filter {
+fn http(listener: &Listener, of: &Http) -> Filter {
+    let rds = Rds { config_source: ads(), route_config_name: of.table.to_string() };
     let manager = HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: listener.name.to_string(),
-        route_specifier: Some(routes),
-        http_filters: filter::of_listener(listener.direction),
+        route_specifier: Some(RouteSpecifier::Rds(rds)),
+        http_filters: filter::of_listener(listener.direction, &of.tokens),
         access_log: access_log::logs(&listener.access_logs),
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: duration(IDLE_TIMEOUT),

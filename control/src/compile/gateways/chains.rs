@@ -77,7 +77,7 @@ impl Chains {
             name: name.clone(),
             matches,
             tls: Some(tls),
-            serves: Serves::Named(name.clone()),
+            serves: Serves::routed(name.clone()),
         });
         let mut taken = BTreeSet::new();
         let mut claim = |_: &_, host: &Arc<str>| names.owner(host) == Some(own) && taken.insert(host.clone());

@@ -57,7 +57,7 @@ impl Chains {
             name: name.clone(),
             matches: ChainMatch { server_names, ..ChainMatch::default() },
             tls: Some(tls),
-            serves: Serves::Named(name.clone()),
+            serves: Serves::routed(name.clone()),
         });
         let view = of.view();
         let mut documents = vec![of.served.gateway.key()];

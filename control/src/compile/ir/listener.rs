@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ipnet::IpNet;
 use weft_proto::node::Address;
 
-use super::{Access, ServerTls};
+use super::{Access, ServerTls, TokenProvider};
 use crate::access_log::AccessLog;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,10 +92,19 @@ pub(crate) enum Application {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Serves {
-    /// HTTP, routed by a named table.
-    Named(Arc<str>),
+    /// HTTP.
+    Http(Http),
     /// Bytes.
     Tcp(Tcp),
+}
+
+/// Requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Http {
+    /// Name of the table that routes them.
+    pub(crate) table: Arc<str>,
+    /// Tokens of end users that they may carry; any other token there is refused. Empty where tokens mean nothing.
+    pub(crate) tokens: Arc<[TokenProvider]>,
 }
 
 /// Bytes, relayed to clusters by weight.
@@ -139,7 +148,7 @@ impl Listener {
     pub(crate) fn tcp_clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         let tcp = self.all_chains().filter_map(|chain| match &chain.serves {
             Serves::Tcp(tcp) => Some(tcp),
-            Serves::Named(_) => None,
+            Serves::Http(_) => None,
         });
         tcp.flat_map(|tcp| tcp.clusters.iter().map(|(name, _)| name))
     }
@@ -153,9 +162,25 @@ impl Listener {
         }
     }
 
+    /// Has tokens checked of every request.
+    pub(crate) fn authenticate(&mut self, tokens: &Arc<[TokenProvider]>) {
+        for chain in self.chains.iter_mut().chain(self.default.as_deref_mut()) {
+            if let Serves::Http(http) = &mut chain.serves {
+                http.tokens = tokens.clone();
+            }
+        }
+    }
+
     /// Every chain, the default last.
     pub(crate) fn all_chains(&self) -> impl Iterator<Item = &Chain> {
         self.chains.iter().chain(self.default.as_deref())
+    }
+}
+
+impl Serves {
+    /// Requests, routed by a named table, whose tokens mean nothing.
+    pub(crate) fn routed(table: Arc<str>) -> Self {
+        Self::Http(Http { table, tokens: Arc::new([]) })
     }
 }
 

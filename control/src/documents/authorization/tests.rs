@@ -54,7 +54,7 @@ fn values_are_read_into_what_they_mean() {
             Clause::Header("x-a".into(), Values { any: Vec::new(), none: vec![text("e")] }),
         ]
     );
-    assert_eq!((found.action, found.dry_run, found.selector), (AccessAction::Allow, false, None));
+    assert_eq!((found.action, found.dry_run, found.scope), (AccessAction::Allow, false, Scope::default()));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn what_is_not_understood_is_refused_with_its_place() {
     let at = "f.yaml:5:";
     for (spec, expected) in [
         ("  action: LOG", "11: error: spec.action: \"LOG\" is no action (ALLOW, DENY or AUDIT)"),
-        ("  targetRefs: []", "3: error: spec.targetRefs: is not supported (remove it)"),
+        ("  targetRefs: []", "15: error: spec.targetRefs: is empty (name what it is for, or remove it)"),
         ("  rules: [{form: []}]", "12: error: spec.rules[0].form: unknown field (did you mean from?)"),
         (
             "  rules: [{to: [{operation: {paths: ['/a*b']}}]}]",

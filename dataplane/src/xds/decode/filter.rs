@@ -12,6 +12,7 @@ use weft_proto::xds::{
                 buffer::v3::{Buffer, BufferPerRoute, buffer_per_route},
                 cors::v3::{Cors as RawCors, CorsPolicy},
                 fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType},
+                jwt_authn::v3::{JwtAuthentication, PerRouteConfig},
                 rbac::v3::{Rbac, RbacPerRoute},
             },
         },
@@ -19,7 +20,9 @@ use weft_proto::xds::{
     google::protobuf::Any,
 };
 
-use super::{At, Refusal, duration, is, matching, nothing_left, pass_over, rbac, unknown_type, unpack};
+use super::{
+    At, Refusal, duration, is, matching, nothing_left, pass_over, rbac, token, unknown_type, unpack,
+};
 use crate::{
     fault::grpc_of_status,
     spec::{Abort, Cors, Delay, FilterChange, FilterConfig, FilterOverride, Injection},
@@ -27,7 +30,11 @@ use crate::{
 
 /// Whether a filter of a listener is one that this proxy has.
 pub(super) fn known_of_listener(any: &Any) -> bool {
-    is::<RawCors>(any) || is::<HttpFault>(any) || is::<Buffer>(any) || is::<Rbac>(any)
+    is::<RawCors>(any)
+        || is::<HttpFault>(any)
+        || is::<Buffer>(any)
+        || is::<Rbac>(any)
+        || is::<JwtAuthentication>(any)
 }
 
 /// What a filter of a listener is.
@@ -44,6 +51,9 @@ pub(super) fn of_listener(any: &Any) -> Result<FilterConfig, Refusal> {
     }
     if is::<Rbac>(any) {
         return rbac::of_listener(any);
+    }
+    if is::<JwtAuthentication>(any) {
+        return token::tokens(unpack(any)?).map(Arc::new).map(FilterConfig::Tokens);
     }
     Err(unknown_type(any))
 }
@@ -81,7 +91,11 @@ fn change(any: &Any) -> Result<Option<FilterChange>, Refusal> {
 }
 
 fn known_of_route(any: &Any) -> bool {
-    is::<CorsPolicy>(any) || is::<HttpFault>(any) || is::<BufferPerRoute>(any) || is::<RbacPerRoute>(any)
+    is::<CorsPolicy>(any)
+        || is::<HttpFault>(any)
+        || is::<BufferPerRoute>(any)
+        || is::<RbacPerRoute>(any)
+        || is::<PerRouteConfig>(any)
 }
 
 fn of_route(any: &Any) -> Result<FilterChange, Refusal> {
@@ -91,6 +105,8 @@ fn of_route(any: &Any) -> Result<FilterChange, Refusal> {
         FilterConfig::Injection(Arc::new(injection(unpack(any)?)?))
     } else if is::<RbacPerRoute>(any) {
         return rbac::of_route(any);
+    } else if is::<PerRouteConfig>(any) {
+        return token::of_route(unpack(any)?);
     } else if is::<BufferPerRoute>(any) {
         match unpack::<BufferPerRoute>(any)?.r#override {
             Some(buffer_per_route::Override::Disabled(true)) => return Ok(FilterChange::Disabled),
