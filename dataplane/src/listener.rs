@@ -18,7 +18,10 @@ use self::virtuals::Virtuals;
 use crate::{
     access_log::Logging,
     router::Router,
-    spec::{self, Chain, Direction, HttpFilter, HttpListener, ListenerProtocol, Route, RouteSource, Spec},
+    spec::{
+        self, Chain, ClientCert, Direction, HttpFilter, HttpListener, ListenerProtocol, Route, RouteSource,
+        Spec,
+    },
     stream::{Ends, Stream},
     tls::peer::Secured,
     worker::{ConnectionSlot, Worker},
@@ -215,6 +218,14 @@ impl Serving {
     /// Whether clients are strangers, who cannot say how they came to us (`use_remote_address`).
     pub fn is_edge(&self) -> bool {
         matches!(&self.chain.protocol, ListenerProtocol::Http(http) if http.edge)
+    }
+
+    /// What workloads are told of their clients' certificates.
+    pub fn client_cert(&self) -> ClientCert {
+        match &self.chain.protocol {
+            ListenerProtocol::Http(http) => http.client_cert,
+            ListenerProtocol::Tcp(_) => ClientCert::default(),
+        }
     }
 
     /// Protocol upgrades allowed on every route.

@@ -1,5 +1,6 @@
 //! The way of one request. Read this first: route, filter, pick an endpoint, try, try again, respond; the record counts it.
 
+mod client_cert;
 pub mod deadline;
 mod grpc_timeout;
 pub mod hash;
@@ -134,6 +135,7 @@ async fn answer(
     found: &mut Found,
 ) -> Result<Answer, Fault> {
     arrived.host = head::normalise(&mut arrived.parts, serving.merge_slashes())?;
+    client_cert::settle(serving.client_cert(), serving.secured.as_deref(), &mut arrived.parts.headers);
     let mut snapshot = serving.worker.snapshot(); // One view for the whole request.
     found.route = route(serving, &snapshot, arrived);
     record.routed(&arrived.parts, &arrived.host, found.route.as_ref());

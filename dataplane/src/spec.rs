@@ -137,10 +137,39 @@ pub struct HttpListener {
     pub h2_concurrent_streams_max: u32,
     /// Whether what clients say of the way they came is replaced (`use_remote_address`).
     pub edge: bool,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub client_cert: ClientCert,
     /// Whether `//` in a path becomes `/` before the request is routed and sent on (`merge_slashes`).
     pub merge_slashes: bool,
     /// Protocol upgrades allowed on every route, lower case: `websocket`. A route may allow more.
     pub upgrades: Vec<String>,
+}
+
+/// What workloads are told of their clients' certificates (`forward_client_cert_details`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCert {
+    /// Nothing.
+    #[default]
+    Sanitize,
+    /// What a client says itself that showed a certificate.
+    Forward,
+    /// The same, and after it what its certificate says.
+    Append(CertParts),
+    /// What its certificate says.
+    Set(CertParts),
+    /// What anybody says.
+    Always,
+}
+
+/// What is told of a certificate besides whose it is for and its hash (`set_current_client_cert_details`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertParts {
+    /// Its subject.
+    pub subject: bool,
+    /// Its URIs.
+    pub uri: bool,
+    /// Its DNS names.
+    pub dns: bool,
 }
 
 /// Where an HTTP listener's routes come from.

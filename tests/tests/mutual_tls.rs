@@ -85,7 +85,8 @@ impl Pair {
 
 async fn ask(at: SocketAddr) -> Option<Answer> {
     let mut connection = Connection::open(at, Protocol::H1).await.ok()?;
-    connection.send(get(Protocol::H1, "api", "/").body(empty()).unwrap()).await.ok()
+    let request = get(Protocol::H1, "api", "/").header("x-forwarded-client-cert", "By=forged");
+    connection.send(request.body(empty()).unwrap()).await.ok()
 }
 
 #[tokio::test]
@@ -97,6 +98,12 @@ async fn workloads_with_identities_speak_mutual_tls_and_know_each_other() {
     let told = told.unwrap_or_else(|| panic!("no mutual TLS: {metrics}"));
     assert!(told.contains(&format!("source_principal=\"{WEB}\"")), "{told}");
     assert!(told.contains(&format!("destination_principal=\"{API}\"")), "{told}");
+
+    // So is the workload, and what its caller says itself of certificates is not passed on.
+    let seen = ask(pair.client).await.unwrap();
+    let seen = String::from_utf8_lossy(&seen.body);
+    let told = seen.contains(&format!("By={API};Hash=")) && seen.contains(&format!("URI={WEB}"));
+    assert!(told && !seen.contains("forged"), "{seen}");
 
     // Who has no identity is served as long as plain text is taken.
     pair.answers(pair.server, Some(200)).await;

@@ -1,10 +1,12 @@
 //! Who is at the other end of a connection.
 
 use std::{
+    cell::OnceCell,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
+use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use weft_proto::spiffe::SpiffeId;
 
@@ -54,6 +56,8 @@ pub struct Secured {
     pub own: Option<Arc<str>>,
     /// The server's name that it asked for, lower case.
     pub server_name: Option<Box<str>>,
+    /// What workloads are told of the client's certificate; made when it is first needed.
+    pub client_cert: OnceCell<HeaderValue>,
     mark: u64,
 }
 
@@ -63,7 +67,7 @@ impl Secured {
         let mut hasher = DefaultHasher::new();
         (peer.as_ref().and_then(Peer::principal), &own).hash(&mut hasher);
         let mark = hasher.finish().max(1);
-        Self { peer, own, server_name, mark }
+        Self { peer, own, server_name, client_cert: OnceCell::new(), mark }
     }
 
     /// The client's SPIFFE id, if it proved one.

@@ -170,6 +170,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
             stream_idle_timeout: Duration::ZERO,
             h2_concurrent_streams_max: 100,
             edge: false,
+            client_cert: ClientCert::default(),
             merge_slashes: true,
             upgrades: Vec::new(),
         })),

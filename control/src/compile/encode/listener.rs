@@ -23,7 +23,8 @@ use weft_proto::xds::envoy::{
             http_connection_manager::v3::{
                 HttpConnectionManager, Rds,
                 http_connection_manager::{
-                    CodecType, PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig,
+                    CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                    SetCurrentClientCertDetails, UpgradeConfig,
                 },
             },
             tcp_proxy::v3::{
@@ -202,6 +203,16 @@ fn typed(name: &str, config: weft_proto::xds::google::protobuf::Any) -> Filter {
 
 fn http(listener: &Listener, of: &Http) -> Filter {
     let rds = Rds { config_source: ads(), route_config_name: of.table.to_string() };
+    // Workloads are told who their clients proved to be, and nothing that a client says itself unless it proved something;
+    // strangers are not believed at all.
+    let client_cert = match listener.direction {
+        Direction::Inbound => ForwardClientCertDetails::AppendForward,
+        Direction::Gateway => ForwardClientCertDetails::SanitizeSet,
+        Direction::Outbound => ForwardClientCertDetails::Sanitize,
+    };
+    let cert_parts = (client_cert != ForwardClientCertDetails::Sanitize).then(|| {
+        SetCurrentClientCertDetails { subject: flag(true), uri: true, dns: true, ..Default::default() }
+    });
     let manager = HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: listener.name.to_string(),
@@ -224,6 +235,8 @@ fn http(listener: &Listener, of: &Http) -> Filter {
         stream_idle_timeout: duration(STREAM_IDLE_TIMEOUT),
         // At the edge nobody's word about the client's address is taken.
         use_remote_address: flag(true).filter(|_| listener.direction == Direction::Gateway),
+        forward_client_cert_details: client_cert.into(),
+        set_current_client_cert_details: cert_parts,
         generate_request_id: flag(true),
         normalize_path: flag(true),
         merge_slashes: true,

@@ -18,7 +18,9 @@ use weft_proto::xds::{
             network::{
                 http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter as RawFilter,
-                    http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
+                    http_connection_manager::{
+                        CodecType, ForwardClientCertDetails, RouteSpecifier, UpgradeConfig,
+                    },
                     http_filter,
                 },
                 tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
@@ -33,8 +35,8 @@ use super::{
     optional_duration, pass_over, required, route, unknown_type, unpack,
 };
 use crate::spec::{
-    AccessLogs, Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener, Inspection,
-    ListenAddress, Listener, ListenerProtocol, RouteSource, TcpListener, WeightedCluster,
+    AccessLogs, CertParts, ClientCert, Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener,
+    Inspection, ListenAddress, Listener, ListenerProtocol, RouteSource, TcpListener, WeightedCluster,
 };
 
 /// Defaults where the control plane leaves a field out: Envoy's, except that a request head may not take for ever.
@@ -205,6 +207,7 @@ fn http(mut raw: HttpConnectionManager) -> Decoded {
     let upgrades =
         upgrades.map(|(i, u)| upgrade(u).at_index("upgrade_configs", i)).collect::<Result<Vec<_>, _>>()?;
     let merge_slashes = take(&mut raw.merge_slashes);
+    let client_cert = client_cert(&mut raw)?;
     let edge = raw.use_remote_address.take().is_some_and(|edge| edge.value);
     http_leftovers(raw)?;
     let listener = HttpListener {
@@ -217,10 +220,30 @@ fn http(mut raw: HttpConnectionManager) -> Decoded {
         stream_idle_timeout: stream_idle_timeout.unwrap_or(STREAM_IDLE_TIMEOUT),
         h2_concurrent_streams_max,
         edge,
+        client_cert,
         merge_slashes,
         upgrades: upgrades.into_iter().flatten().collect(),
     };
     Ok(Served { protocol: ListenerProtocol::Http(listener), idle_timeout: common.idle_timeout, access_logs })
+}
+
+/// What workloads are told of their clients' certificates.
+fn client_cert(raw: &mut HttpConnectionManager) -> Result<ClientCert, Refusal> {
+    let mut details = raw.set_current_client_cert_details.take().unwrap_or_default();
+    let parts = CertParts {
+        subject: details.subject.take().is_some_and(|subject| subject.value),
+        uri: take(&mut details.uri),
+        dns: take(&mut details.dns),
+    };
+    nothing_left(&details).at("set_current_client_cert_details")?;
+    match ForwardClientCertDetails::try_from(take(&mut raw.forward_client_cert_details)) {
+        Ok(ForwardClientCertDetails::Sanitize) => Ok(ClientCert::Sanitize),
+        Ok(ForwardClientCertDetails::ForwardOnly) => Ok(ClientCert::Forward),
+        Ok(ForwardClientCertDetails::AppendForward) => Ok(ClientCert::Append(parts)),
+        Ok(ForwardClientCertDetails::SanitizeSet) => Ok(ClientCert::Set(parts)),
+        Ok(ForwardClientCertDetails::AlwaysForwardOnly) => Ok(ClientCert::Always),
+        Err(_) => Err(Refusal::new("forward_client_cert_details", "an unknown value")),
+    }
 }
 
 /// What of an HTTP connection manager is safe to pass over.
