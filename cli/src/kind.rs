@@ -43,6 +43,9 @@ pub enum Kind {
     /// RequestAuthentication documents.
     #[value(aliases = ["requestauthentication", "ra"])]
     Requestauthentications,
+    /// RateLimitPolicy documents.
+    #[value(aliases = ["ratelimitpolicy", "rlp"])]
+    Ratelimitpolicies,
     /// Gateway documents of the Gateway API.
     #[value(
         name = "gateways.gateway.networking.k8s.io",
@@ -113,6 +116,7 @@ impl Kind {
             Kind::Sidecars => Some("Sidecar"),
             Kind::Authorizationpolicies => Some("AuthorizationPolicy"),
             Kind::Requestauthentications => Some("RequestAuthentication"),
+            Kind::Ratelimitpolicies => Some("RateLimitPolicy"),
             Kind::EdgeGateways => Some("Gateway.gateway.networking.k8s.io"),
             Kind::Gatewayclasses => Some("GatewayClass"),
             Kind::Httproutes => Some("HTTPRoute"),

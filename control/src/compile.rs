@@ -36,6 +36,7 @@ mod grpc;
 mod ir;
 mod l4;
 mod lens;
+mod limits;
 mod locality;
 mod lookup;
 mod names;
@@ -214,6 +215,7 @@ impl Compiler {
             && same(documents.authorization_policies(), before.authorization_policies())
             && same(documents.request_authentications(), before.request_authentications())
             && self.keys == previous.keys
+            && same(documents.rate_limit_policies(), before.rate_limit_policies())
             && same(documents.edge_gateways(), before.edge_gateways())
             && same(documents.secrets(), before.secrets())
             && same(documents.config_maps(), before.config_maps())

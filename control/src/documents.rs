@@ -15,6 +15,7 @@
 //! | host of DestinationRules, of which some select the client | the same; those that select it come first |
 //! | host of DestinationRules, in several | the client's namespace decides, else the service's, else the root namespace |
 //! | workloads of AuthorizationPolicies | all count: what any denies is denied, else what any allows is allowed |
+//! | workloads of RateLimitPolicies | all count: a request is taken where every rule that is for it takes it |
 //! | workloads of Sidecars | one that selects them, else that of their namespace, else that of the root namespace; the oldest |
 //! | host of routes of the Gateway API, at one listener or service | they share it: of all rules the most specific match has a request (`compile::shared`) |
 //! | host of a VirtualService and of routes | the oldest of all decides: it has the host alone if it is a VirtualService, else the routes share it and the VirtualService does nothing there; a pattern of a VirtualService never beats a route that names the host |
@@ -58,6 +59,7 @@ pub mod locality;
 mod outlier;
 mod peer_authentication;
 mod problem;
+mod rate_limit;
 mod reader;
 mod request_authentication;
 pub mod secret;
@@ -90,6 +92,9 @@ pub use locality::LocalityLb;
 pub use outlier::OutlierDetection;
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use problem::{Problem, Severity};
+pub use rate_limit::{
+    LimitKey, LimitMatch, LimitPath, LimitSubject, Rate, RateLimitPolicy, RateLimitRule, TimeUnit,
+};
 pub use reader::Located;
 pub use request_authentication::{JwtRule, KeySource, RequestAuthentication};
 pub use secret::{Secret, Sensitive};
@@ -180,6 +185,8 @@ pub enum DocumentSpec {
     Secret(Secret),
     /// Who may do what.
     AuthorizationPolicy(AuthorizationPolicy),
+    /// How many requests workloads take.
+    RateLimitPolicy(RateLimitPolicy),
     /// Authorities, for those who refer to them.
     ConfigMap(ConfigMap),
 }
@@ -228,6 +235,7 @@ impl Document {
             | DocumentSpec::Route(_)
             | DocumentSpec::ReferenceGrant(_)
             | DocumentSpec::AuthorizationPolicy(_)
+            | DocumentSpec::RateLimitPolicy(_)
             | DocumentSpec::Namespace(_) => None,
         }
     }

@@ -341,6 +341,7 @@ impl Cluster {
                 | Cause::IdleTimeout
                 | Cause::BodyTooLarge
                 | Cause::AccessDenied
+                | Cause::RateLimited(_)
                 | Cause::Injected(..) => return,
             },
         };

@@ -47,6 +47,8 @@ pub enum Cause {
     BodyTooLarge,
     /// Rules of access do not let it pass.
     AccessDenied,
+    /// More requests than this proxy takes; the gRPC status for calls.
+    RateLimited(u16),
     /// A fault made on purpose: its HTTP status, and its gRPC status for calls.
     Injected(StatusCode, u16),
 }
@@ -241,6 +243,9 @@ impl Cause {
             Cause::AccessDenied => {
                 (StatusCode::FORBIDDEN, PERMISSION_DENIED, "-", "rbac_access_denied", "RBAC: access denied")
             }
+            Cause::RateLimited(grpc) => {
+                (StatusCode::TOO_MANY_REQUESTS, grpc, "RL", "local_rate_limited", "local_rate_limited")
+            }
             Cause::Injected(status, grpc) => (status, grpc, "FI", "fault_filter_abort", "fault filter abort"),
         };
         Face { status, grpc, flag, details, body }
@@ -258,6 +263,7 @@ impl Cause {
             | Cause::NoEndpoint
             | Cause::Overflow
             | Cause::AccessDenied
+            | Cause::RateLimited(_)
             | Cause::Injected(..) => Side::Proxy,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
@@ -284,6 +290,7 @@ impl Cause {
             | Cause::IdleTimeout
             | Cause::BodyTooLarge
             | Cause::AccessDenied
+            | Cause::RateLimited(_)
             | Cause::Injected(..) => Repeat::Never,
             Cause::ConnectFailed | Cause::ConnectTimeout | Cause::UpstreamReset(true) => Repeat::Safe,
             Cause::UpstreamClosed | Cause::UpstreamReset(false) | Cause::TryTimeout => Repeat::ByPolicy,
@@ -328,6 +335,7 @@ mod tests {
         check(Cause::RequestTimeout, 504, 14, "UT");
         check(Cause::BodyTooLarge, 413, 2, "-");
         check(Cause::AccessDenied, 403, 7, "-");
+        check(Cause::RateLimited(8), 429, 8, "RL");
         check(Cause::Injected(StatusCode::IM_A_TEAPOT, 9), 418, 9, "FI");
     }
 }

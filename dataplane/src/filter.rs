@@ -8,6 +8,7 @@ mod buffer;
 mod cors;
 mod injection;
 pub mod jwt;
+pub mod rate_limit;
 pub mod rbac;
 
 use bytes::Bytes;
@@ -78,6 +79,8 @@ pub async fn run(
             FilterConfig::Buffer(bytes_max) => buffer::check(*bytes_max, exchange),
             FilterConfig::Rbac(rbac) => rbac::check(rbac, exchange),
             FilterConfig::Tokens(tokens) => jwt::check(tokens, exchange),
+            FilterConfig::LocalRateLimit(None) => Verdict::Pass,
+            FilterConfig::LocalRateLimit(Some(limits)) => rate_limit::check(limits, exchange),
         };
         match verdict {
             Verdict::Pass => {}

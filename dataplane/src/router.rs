@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderMap, Method};
 
 pub(crate) use matching::{
-    absent_matches, field_matches, header_matches, lines_match, matches, value_matches, whole,
+    absent_matches, field_matches, header_matches, header_value, lines_match, matches, value_matches, whole,
 };
 pub use spread::{Spread, Spreads};
 

@@ -19,6 +19,7 @@ mod check;
 pub(crate) mod cluster;
 mod filter;
 pub(crate) mod grpc;
+mod limits;
 pub(crate) mod listener;
 pub(crate) mod route;
 pub(crate) mod tls;

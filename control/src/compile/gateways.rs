@@ -14,7 +14,7 @@ use weft_proto::node::NodeMetadata;
 use super::{
     World,
     edge::{self, EdgeHost, Served},
-    ir::{Access, RouteConfig, VirtualHost},
+    ir::{Access, Limits, RouteConfig, VirtualHost},
     lens::Lens,
     routes::View,
     tables,
@@ -206,8 +206,14 @@ pub(crate) fn table(
         all.push(VirtualHost { name, domains, routes: view.shared(&edge.claimants).into() });
     }
     let name = format!("gateway|{number}").into();
-    let table =
-        RouteConfig { name, hosts: all, on_demand: false, ignore_port: true, access: Access::default() };
+    let table = RouteConfig {
+        name,
+        hosts: all,
+        on_demand: false,
+        ignore_port: true,
+        access: Access::default(),
+        limits: Limits::default(),
+    };
     (table, documents.into_iter().collect())
 }
 

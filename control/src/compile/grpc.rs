@@ -36,8 +36,8 @@ use super::{
     clusters::Made,
     encode::grpc as encode,
     ir::{
-        self, Access, Discovery, Endpoint, Endpoints, HeaderMatch, LocalityEndpoints, Route, RouteConfig,
-        VirtualHost,
+        self, Access, Discovery, Endpoint, Endpoints, HeaderMatch, Limits, LocalityEndpoints, Route,
+        RouteConfig, VirtualHost,
     },
 };
 use crate::{
@@ -86,6 +86,7 @@ pub(crate) fn table(target: &Arc<str>, routes: &[Route]) -> RouteConfig {
         on_demand: false,
         ignore_port: false,
         access: Access::default(),
+        limits: Limits::default(),
     }
 }
 

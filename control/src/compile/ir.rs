@@ -2,6 +2,7 @@
 //! turns it into protobuf, whose maps have no order.
 
 mod access;
+mod limits;
 mod listener;
 mod tls;
 mod tokens;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub(crate) use access::*;
+pub(crate) use limits::*;
 pub(crate) use listener::*;
 pub(crate) use tls::*;
 pub(crate) use tokens::*;
@@ -132,6 +134,8 @@ pub(crate) struct RouteConfig {
     pub(crate) ignore_port: bool,
     /// What is checked of every request that it routes.
     pub(crate) access: Access,
+    /// How many of them are taken.
+    pub(crate) limits: Limits,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

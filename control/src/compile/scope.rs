@@ -14,9 +14,10 @@ use super::{
     access::{self, Layer, Spot, Workload},
     capture, connections, gateways, grpc,
     ir::{
-        Access, Cluster, Direction, Discovery, Endpoint, Endpoints, Http, HttpVersion, Listener,
+        Access, Cluster, Direction, Discovery, Endpoint, Endpoints, Http, HttpVersion, Limits, Listener,
         LocalityEndpoints, RouteConfig, Serves, Tcp, TokenProvider, VirtualHost,
     },
+    limits,
     peers::{self, Doors},
     secrets,
     services::{self, Viewer},
@@ -284,8 +285,10 @@ impl Scope<'_> {
                 Serves::Tcp(Tcp { access, ..Tcp::to(name, None) })
             }
             Layer::Http | Layer::Grpc => {
-                let table = RouteConfig { access, ..inbound_table(name.clone()) };
-                self.set.insert(Kind::Routes, tables::table_resource(&table, policies));
+                let (limits, limiting) = self.limits(workload);
+                let table = RouteConfig { access, limits, ..inbound_table(name.clone()) };
+                let documents = policies.into_iter().chain(limiting).collect();
+                self.set.insert(Kind::Routes, tables::table_resource(&table, documents));
                 let (tokens, documents) = self.tokens(workload);
                 shaped.extend(documents);
                 Serves::Http(Http { table: name, tokens })
@@ -345,6 +348,11 @@ impl Scope<'_> {
         let world = self.sight.world();
         let spot = Spot { layer, port, trust_domain: &world.trust_domain };
         access::compile(&world.documents, workload, spot)
+    }
+
+    /// What limits the requests to a workload.
+    fn limits(&self, workload: Workload<'_>) -> (Limits, Vec<Arc<str>>) {
+        limits::compile(&self.sight.world().documents, workload)
     }
 
     /// One of several workloads of the node, in Istio's form; nothing for the node's own.
@@ -454,8 +462,9 @@ impl Scope<'_> {
                 let (mut table, mut documents) =
                     gateways::table(world, self.node, self.sight.lens(), number, &port);
                 let (access, policies) = self.access(workload, Layer::Http, Some(number));
-                table.access = access;
-                documents.extend(policies);
+                let (limits, limiting) = self.limits(workload);
+                (table.access, table.limits) = (access, limits);
+                documents.extend(policies.into_iter().chain(limiting));
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents.clone()));
                 documents.extend(authentications);
@@ -468,9 +477,10 @@ impl Scope<'_> {
                 continue; // No route leads anywhere.
             }
             let (access, policies) = self.access(workload, Layer::Http, Some(number));
+            let (limits, limiting) = self.limits(workload);
             for (mut table, mut documents) in found.tables {
-                table.access = access.clone();
-                documents.extend(policies.iter().cloned());
+                (table.access, table.limits) = (access.clone(), limits.clone());
+                documents.extend(policies.iter().chain(&limiting).cloned());
                 self.clusters.extend(table.clusters().cloned());
                 self.set.insert(Kind::Routes, tables::table_resource(&table, documents));
             }
@@ -524,5 +534,6 @@ fn inbound_table(cluster: Arc<str>) -> RouteConfig {
         on_demand: false,
         ignore_port: false,
         access: Access::default(),
+        limits: Limits::default(),
     }
 }

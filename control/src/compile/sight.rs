@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     World, capture,
-    ir::{self, Access, RouteConfig, VirtualHost},
+    ir::{self, Access, Limits, RouteConfig, VirtualHost},
     lens::Lens,
     perspective::Perspective,
     services::Compiled,
@@ -189,6 +189,7 @@ impl<'a> Sight<'a> {
             on_demand: false,
             ignore_port: false,
             access: Access::default(),
+            limits: Limits::default(),
         };
         (table, documents.into_iter().collect())
     }

@@ -11,7 +11,7 @@ use weft_proto::node::cluster_name;
 
 use super::{
     capture, encode,
-    ir::{Access, Action, Forward, Match, Redirect, Route, RouteConfig, VirtualHost, version},
+    ir::{Access, Action, Forward, Limits, Match, Redirect, Route, RouteConfig, VirtualHost, version},
     lens::Lens,
     routes::{self, View},
     rules::Rules,
@@ -306,6 +306,7 @@ fn port_table(
         on_demand: false,
         ignore_port: false,
         access: Access::default(),
+        limits: Limits::default(),
     };
     let clusters = table.clusters().cloned().collect();
     let same = |previous: &&PortTable| {
@@ -373,6 +374,7 @@ pub(crate) fn on_demand_table() -> Arc<Resource> {
             on_demand: true,
             ignore_port: false,
             access: Access::default(),
+            limits: Limits::default(),
         },
         Vec::new(),
     )

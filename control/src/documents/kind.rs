@@ -6,6 +6,7 @@ use super::{
     DocumentSpec, authorization, config_map, destination_rule, gateway, gateway_api, health_check,
     peer_authentication,
     problem::Report,
+    rate_limit,
     reader::{At, Located, Object, nearest},
     request_authentication, secret, service_entry, sidecar, virtual_service, workload_group,
 };
@@ -72,7 +73,7 @@ const GROUPS: [Group; 5] = [
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 22] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -161,6 +162,9 @@ const KINDS: [Kind; 21] = [
     },
     Kind::plain(WEFT, "HealthCheckPolicy", |at, report| {
         health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy)
+    }),
+    Kind::plain(WEFT, "RateLimitPolicy", |at, report| {
+        rate_limit::read(at, report).map(DocumentSpec::RateLimitPolicy)
     }),
 ];
 

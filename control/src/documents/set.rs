@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway,
-    HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, RequestAuthentication, Secret, ServiceEntry,
-    Sidecar, VirtualService, WorkloadGroup, config_map,
+    HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, RateLimitPolicy, RequestAuthentication, Secret,
+    ServiceEntry, Sidecar, VirtualService, WorkloadGroup, config_map,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -88,6 +88,14 @@ impl DocumentSet {
     pub fn service_entries(&self) -> impl Iterator<Item = (&Arc<Document>, &ServiceEntry)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::ServiceEntry(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Limits of requests, the oldest first.
+    pub fn rate_limit_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &RateLimitPolicy)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::RateLimitPolicy(spec) => Some((document, spec)),
             _ => None,
         })
     }

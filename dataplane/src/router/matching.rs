@@ -32,7 +32,7 @@ fn path_matches(condition: &PathMatch, ignore_case: bool, path: &str) -> bool {
 
 /// Whether a condition on a header holds.
 pub(crate) fn header_matches(condition: &HeaderMatch, view: &View<'_>) -> bool {
-    holds(condition, header(&condition.name, view))
+    holds(condition, header_value(&condition.name, view))
 }
 
 /// Whether a condition on a header holds for the lines that came under its name, each by itself: for all of them, or,
@@ -71,7 +71,7 @@ fn holds(condition: &HeaderMatch, value: Option<Cow<'_, [u8]>>) -> bool {
 }
 
 /// A header's value. Pseudo headers have theirs.
-fn header<'a>(name: &str, view: &View<'a>) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn header_value<'a>(name: &str, view: &View<'a>) -> Option<Cow<'a, [u8]>> {
     match name {
         ":method" => Some(Cow::Borrowed(view.method.as_str().as_bytes())),
         ":authority" | "host" => Some(Cow::Borrowed(view.host.as_bytes())),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
-use super::{HeaderMatch, Rbac, Tokens, ValueMatch};
+use super::{HeaderMatch, LocalRateLimit, Rbac, Tokens, ValueMatch};
 
 /// An HTTP filter before the router.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub enum FilterConfig {
     Rbac(Arc<Rbac>),
     /// `envoy.extensions.filters.http.jwt_authn.v3`.
     Tokens(Arc<Tokens>),
+    /// `envoy.extensions.filters.http.local_ratelimit.v3`; none limits nothing.
+    LocalRateLimit(Option<Arc<LocalRateLimit>>),
 }
 
 impl HttpFilter {
@@ -40,6 +42,7 @@ impl HttpFilter {
                 FilterConfig::Cors(policy) => policy.is_none(),
                 FilterConfig::Injection(faults) => faults.delay.is_none() && faults.abort.is_none(),
                 FilterConfig::Rbac(rbac) => rbac.is_empty(),
+                FilterConfig::LocalRateLimit(limits) => limits.is_none(),
                 FilterConfig::Buffer(_) | FilterConfig::Tokens(_) => false,
             }
     }

@@ -17,6 +17,7 @@ mod listener;
 mod matching;
 mod names;
 mod outlier;
+mod rate_limit;
 mod rbac;
 mod retry;
 mod route;

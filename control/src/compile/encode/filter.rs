@@ -24,7 +24,7 @@ use weft_proto::xds::{
     google::protobuf::Any,
 };
 
-use super::{access, any, duration, flag, number, route::string_match, tokens};
+use super::{access, any, duration, flag, limits, number, route::string_match, tokens};
 use crate::{
     compile::ir::{Direction, Filters, TokenProvider},
     documents::{AbortStatus, Cors, Fault},
@@ -55,6 +55,8 @@ pub(super) fn of_listener(direction: Direction, tokens: &[TokenProvider]) -> Vec
     // Who serves says who may ask.
     if direction != Direction::Outbound {
         filters.extend(access::filters());
+        // Only what may be done is counted.
+        filters.extend(limits::filters());
     }
     if direction != Direction::Inbound {
         filters.push(filter(FAULT, &HttpFault::default()));

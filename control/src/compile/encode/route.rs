@@ -36,7 +36,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{access, ads, any, duration, filter, flag, number};
+use super::{access, ads, any, duration, filter, flag, limits, number};
 use crate::{
     compile::ir::{
         Action, Forward, HeaderMatch, Match, Mirror, Redirect, Retry, Route, RouteConfig, VirtualHost,
@@ -63,7 +63,10 @@ pub(crate) fn route_config(table: &RouteConfig) -> RouteConfiguration {
         name: table.name.to_string(),
         virtual_hosts: table.hosts.iter().map(virtual_host).collect(),
         ignore_port_in_host_matching: table.ignore_port,
-        typed_per_filter_config: access::of_table(&table.access),
+        typed_per_filter_config: access::of_table(&table.access)
+            .into_iter()
+            .chain(limits::of_table(table))
+            .collect(),
         // A route may name a cluster that is not there yet: it answers 503, and the rest of the table serves.
         validate_clusters: flag(false),
         ..Default::default()

@@ -12,7 +12,7 @@ use super::{Named, Of, Port, hosts, listeners::On, name_of, names::Names};
 use crate::{
     compile::{
         World,
-        ir::{Access, Chain, ChainMatch, RouteConfig, Serves},
+        ir::{Access, Chain, ChainMatch, Limits, RouteConfig, Serves},
         l4::{self, Taken},
         lens::Lens,
     },
@@ -84,8 +84,14 @@ impl Chains {
         let (found, documents) = hosts(of, &mut claim);
         self.documents.extend(documents.iter().cloned());
         let hosts = names.isolated(own, &of.names(), found);
-        let table =
-            RouteConfig { name, hosts, on_demand: false, ignore_port: true, access: Access::default() };
+        let table = RouteConfig {
+            name,
+            hosts,
+            on_demand: false,
+            ignore_port: true,
+            access: Access::default(),
+            limits: Limits::default(),
+        };
         self.tables.push((table, documents.into_iter().collect()));
     }
 

@@ -10,7 +10,7 @@ use crate::{
     compile::{
         World,
         edge::{self, Served},
-        ir::{Access, Chain, ChainMatch, RouteConfig, ServerTls, Serves, VirtualHost},
+        ir::{Access, Chain, ChainMatch, Limits, RouteConfig, ServerTls, Serves, VirtualHost},
         lens::Lens,
         routes::View,
     },
@@ -76,7 +76,14 @@ impl Chains {
         self.documents.extend(documents.iter().cloned());
         let hosts = of.names.isolated(of.own, &[host], hosts);
         self.tables.push((
-            RouteConfig { name, hosts, on_demand: false, ignore_port: true, access: Access::default() },
+            RouteConfig {
+                name,
+                hosts,
+                on_demand: false,
+                ignore_port: true,
+                access: Access::default(),
+                limits: Limits::default(),
+            },
             documents,
         ));
     }

@@ -13,6 +13,7 @@ use weft_proto::xds::{
                 cors::v3::{Cors as RawCors, CorsPolicy},
                 fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType},
                 jwt_authn::v3::{JwtAuthentication, PerRouteConfig},
+                local_ratelimit::v3::LocalRateLimit,
                 rbac::v3::{Rbac, RbacPerRoute},
             },
         },
@@ -21,7 +22,8 @@ use weft_proto::xds::{
 };
 
 use super::{
-    At, Refusal, duration, is, matching, nothing_left, pass_over, rbac, token, unknown_type, unpack,
+    At, Refusal, duration, is, matching, nothing_left, pass_over, rate_limit, rbac, token, unknown_type,
+    unpack,
 };
 use crate::{
     fault::grpc_of_status,
@@ -35,6 +37,7 @@ pub(super) fn known_of_listener(any: &Any) -> bool {
         || is::<Buffer>(any)
         || is::<Rbac>(any)
         || is::<JwtAuthentication>(any)
+        || is::<LocalRateLimit>(any)
 }
 
 /// What a filter of a listener is.
@@ -54,6 +57,9 @@ pub(super) fn of_listener(any: &Any) -> Result<FilterConfig, Refusal> {
     }
     if is::<JwtAuthentication>(any) {
         return token::tokens(unpack(any)?).map(Arc::new).map(FilterConfig::Tokens);
+    }
+    if is::<LocalRateLimit>(any) {
+        return rate_limit::of_listener(any);
     }
     Err(unknown_type(any))
 }
@@ -96,6 +102,7 @@ fn known_of_route(any: &Any) -> bool {
         || is::<BufferPerRoute>(any)
         || is::<RbacPerRoute>(any)
         || is::<PerRouteConfig>(any)
+        || is::<LocalRateLimit>(any)
 }
 
 fn of_route(any: &Any) -> Result<FilterChange, Refusal> {
@@ -107,6 +114,8 @@ fn of_route(any: &Any) -> Result<FilterChange, Refusal> {
         return rbac::of_route(any);
     } else if is::<PerRouteConfig>(any) {
         return token::of_route(unpack(any)?);
+    } else if is::<LocalRateLimit>(any) {
+        return rate_limit::of_route(any);
     } else if is::<BufferPerRoute>(any) {
         match unpack::<BufferPerRoute>(any)?.r#override {
             Some(buffer_per_route::Override::Disabled(true)) => return Ok(FilterChange::Disabled),
