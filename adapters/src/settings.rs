@@ -45,6 +45,9 @@ pub struct RawAdapterSettings {
     /// The join token itself, for where there is no file.
     #[serde(default)]
     pub join_token: Option<String>,
+    /// A platform's token in place of a join token: `kubernetes:FILE`, `nomad:FILE` or `consul:FILE`.
+    #[serde(default)]
+    pub proof: Option<String>,
     /// PEM file with the root by which the control plane is known the first time. Default: the hash in the join token.
     #[serde(default)]
     pub control_ca_file: Option<PathBuf>,

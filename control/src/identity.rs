@@ -30,7 +30,7 @@ pub mod service;
 mod tests;
 pub mod token;
 
-use attest::Attestors;
+use attest::{Attestors, Method, kubernetes};
 use issue::{IssueError, Signer};
 use keyring::Keyring;
 use request::PublicKey;
@@ -50,6 +50,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// An authority of the operator's in place of the built-in one, in files named as Istio's `cacerts`.
     pub supplied: Option<PathBuf>,
+    /// The API server by whose word service accounts of Kubernetes are known; none is by nobody's.
+    pub kubernetes: Option<kubernetes::Options>,
 }
 
 /// Why there are no identities.
@@ -77,6 +79,9 @@ pub enum OpenError {
     /// Join tokens.
     #[error("the join tokens cannot be opened: {0}")]
     Tokens(String),
+    /// What proves identities.
+    #[error("service accounts of Kubernetes: {0}")]
+    Attestor(String),
 }
 
 /// A certificate that was signed.
@@ -116,7 +121,12 @@ impl Identity {
             None => disk::built_in(&options.folder, &options.trust_domain, now)?,
         };
         let tokens = Arc::new(Tokens::open(&options.folder.join("tokens.redb")).map_err(OpenError::Tokens)?);
-        let attestors = Attestors::new(options.trust_domain.clone(), tokens.clone());
+        let mut attestors = Attestors::new(options.trust_domain.clone(), tokens.clone());
+        if let Some(kubernetes) = options.kubernetes.clone() {
+            let attestor = kubernetes::Kubernetes::new(kubernetes, options.trust_domain.clone());
+            attestors.open(Method::Kubernetes, Arc::new(attestor.map_err(OpenError::Attestor)?));
+        }
+        disk::publish(&options.folder, &keyring)?;
         let keyring = watch::Sender::new(Arc::new(keyring));
         Ok(Arc::new(Self { options, keyring, tokens, attestors, believers: Mutex::default() }))
     }
@@ -212,6 +222,7 @@ impl Identity {
         if self.options.supplied.is_none() {
             disk::save(&self.options.folder, &next)?;
         }
+        disk::publish(&self.options.folder, &next)?;
         tracing::info!(bundle = next.version(), "the certificate authority changed");
         self.keyring.send_replace(Arc::new(next));
         Ok(())

@@ -19,6 +19,8 @@ use crate::{
     model::{MESH_DOMAIN_DEFAULT, OutboundPolicy},
 };
 
+mod attestation;
+
 /// Where proxies and adapters connect in plaintext.
 pub const XDS_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15010);
 /// Where proxies and adapters connect over TLS.
@@ -32,7 +34,7 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 18] = [
+pub const OPTIONS: [&str; 23] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -51,6 +53,11 @@ pub const OPTIONS: [&str; 18] = [
     "ca_dir",
     "certificate_life",
     "jwks_hosts",
+    "kubernetes_api",
+    "kubernetes_token_file",
+    "kubernetes_ca_file",
+    "kubernetes_audience",
+    "kubernetes_adapters",
 ];
 
 /// What a human wrote: everything may be left out, nothing unknown is taken.
@@ -76,6 +83,23 @@ pub struct RawSettings {
     /// Life of the certificates of workloads: `24h` (default), from 10s to 7d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_life: Option<String>,
+    /// API server by whose word service accounts of Kubernetes are known, `https://kubernetes.default.svc` in a pod. Our own
+    /// account may create `tokenreviews`. Default: none, and such tokens prove nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_api: Option<String>,
+    /// File with our token for it. Default over https: where pods have theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_token_file: Option<PathBuf>,
+    /// PEM file with the CA of its certificate. Default over https: where pods have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_ca_file: Option<PathBuf>,
+    /// Audience that tokens must be for. Default `weft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_audience: Option<String>,
+    /// Service accounts of adapters and the source that each may speak for, with commas:
+    /// `weft-system/weft-adapter=kubernetes/local`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_adapters: Option<String>,
     /// Address of the admin API, `/metrics` and `/healthz`. Default 127.0.0.1:15014.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_bind: Option<String>,
@@ -230,6 +254,15 @@ impl Settings {
                 leaf_life: certificate_life(raw.certificate_life)?,
                 folder: data_dir.join("identity"),
                 supplied: raw.ca_dir,
+                kubernetes: attestation::Raw {
+                    api: raw.kubernetes_api,
+                    token_file: raw.kubernetes_token_file,
+                    ca_file: raw.kubernetes_ca_file,
+                    audience: raw.kubernetes_audience,
+                    adapters: raw.kubernetes_adapters,
+                }
+                .check()
+                .map_err(|(option, problem)| bad(option, problem))?,
             },
             admin_bind: loopback("admin_bind", raw.admin_bind, ADMIN_BIND_DEFAULT)?,
             data_dir,

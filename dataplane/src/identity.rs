@@ -25,6 +25,7 @@ pub mod disk;
 pub mod joining;
 pub mod pace;
 pub mod pin;
+pub mod proof;
 #[cfg(test)]
 mod tests;
 pub mod workload;

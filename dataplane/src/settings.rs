@@ -88,6 +88,9 @@ pub struct RawSettings {
     pub join_token_file: Option<PathBuf>,
     /// The join token itself, for where there is no file.
     pub join_token: Option<String>,
+    /// A platform's token in place of a join token, in a file that the platform keeps fresh: `kubernetes:FILE`, `nomad:FILE`
+    /// or `consul:FILE`. The control plane must be set up to believe that platform.
+    pub proof: Option<String>,
     /// Unix socket on which applications learn who they are (SPIFFE Workload API) and an Envoy gets its certificate (SDS).
     pub workload_socket: Option<PathBuf>,
     /// PEM file with the root by which the control plane is known the first time; default the hash in the join token.
@@ -309,6 +312,7 @@ impl Settings {
             data_dir: raw.data_dir.clone(),
             join_token_file: raw.join_token_file,
             join_token: raw.join_token,
+            proof: raw.proof,
             control_ca_file: raw.control_ca_file,
         };
         Ok(Self {
@@ -346,7 +350,7 @@ impl Settings {
 
 /// `WEFT_*` variables that are settings of a proxy; other commands of the binary have variables of their own.
 fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (String, String)> {
-    const NAMES: [&str; 26] = [
+    const NAMES: [&str; 27] = [
         "control",
         "node",
         "role",
@@ -367,6 +371,7 @@ fn environment(vars: impl Iterator<Item = (String, String)>) -> impl Iterator<It
         "data_dir",
         "join_token_file",
         "join_token",
+        "proof",
         "control_ca_file",
         "workload_socket",
         "workers",

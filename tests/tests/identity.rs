@@ -5,8 +5,9 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::D
 use weft_proto::node::NodeMetadata;
 use weft_tests::{
     mesh::{Mesh, Proxy, SYNC},
-    program::Program,
+    program::{Program, free_port, free_ports},
     services::{Registered, files_yaml},
+    sim::{kubernetes::Kubernetes, server::Sim},
     wait::until,
 };
 
@@ -137,4 +138,40 @@ async fn an_adapter_speaks_for_the_source_of_its_token_alone_and_a_workload_for_
     let nobody = mesh.joining_adapter("files/d").output().unwrap();
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("weft token create --adapter NAME"));
     assert!(mesh.status().await.unwrap().sources.is_empty());
+}
+
+#[tokio::test]
+async fn a_service_account_token_of_our_audience_proves_who_a_pod_is_and_nothing_else_does() {
+    let sim = Sim::start(Kubernetes::default(), free_port()).await.unwrap();
+    let [tls] = free_ports();
+    let settings = serde_json::json!({"tls_bind": tls, "kubernetes_api": sim.url(),
+        "kubernetes_adapters": "weft-system/weft-adapter=files/k"});
+    let mesh = Mesh { tls: Some(tls), ..Mesh::start_with(&settings).await };
+    let dir = mesh.dir.path();
+    web(&mesh.files(), &[1]);
+    let pods = [
+        ("files/k", "system:serviceaccount:weft-system:weft-adapter", "weft", "\"resume\":false"),
+        ("files/workload", "system:serviceaccount:shop:web", "weft", "may not speak for the source"),
+        ("files/foreign", "system:serviceaccount:weft-system:weft-adapter", "api", "proves nothing here"),
+        ("files/person", "alice", "weft", "proves nothing here"),
+    ];
+    for (source, user, audience, said) in pods {
+        let token = format!("token-of-{}", source.replace('/', "-"));
+        sim.platform.token(&token, user, audience);
+        fs::write(dir.join(&token), &token).unwrap();
+        let mut command = mesh.joining_adapter(source);
+        command.arg("--proof").arg(format!("kubernetes:{}", dir.join(&token).display()));
+        command.arg("--control-ca-file").arg(dir.join("control/identity/root-cert.pem"));
+        let adapter = Program::start(&format!("run-{token}"), dir, &mut command);
+        tells(&adapter, said, SYNC).await;
+        assert!(!mesh.control.log().contains(&token), "the token is in the log");
+    }
+    // An API server that is away proves nothing either.
+    sim.faults.set("/apis/authentication", weft_tests::sim::fault::Fault::Status(500));
+    let mut command = mesh.joining_adapter("files/away");
+    command.arg("--proof").arg(format!("kubernetes:{}", dir.join("token-of-files-k").display()));
+    command.arg("--control-ca-file").arg(dir.join("control/identity/root-cert.pem"));
+    let adapter = Program::start("away", dir, &mut command);
+    tells(&adapter, "proves nothing here", SYNC).await;
+    assert!(mesh.control.log().contains("answers 500"));
 }

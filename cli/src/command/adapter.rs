@@ -58,6 +58,9 @@ struct CommonArgs {
     /// The join token, for where there is no file
     #[arg(long, env = "WEFT_JOIN_TOKEN", hide_env_values = true, conflicts_with = "join_token_file")]
     join_token: Option<String>,
+    /// Token of the platform in place of a join token: kubernetes:FILE, nomad:FILE or consul:FILE
+    #[arg(long, env = "WEFT_PROOF", value_name = "KIND:FILE")]
+    proof: Option<String>,
     /// PEM file with the root by which the control plane is known [default: the hash in the join token]
     #[arg(long, env = "WEFT_CONTROL_CA_FILE", value_name = "FILE")]
     control_ca_file: Option<PathBuf>,
@@ -134,6 +137,7 @@ fn joining(raw: &mut RawAdapterSettings) -> RawJoining {
         data_dir: raw.data_dir.take(),
         join_token_file: raw.join_token_file.take(),
         join_token: raw.join_token.take(),
+        proof: raw.proof.take(),
         control_ca_file: raw.control_ca_file.take(),
     }
 }
@@ -166,6 +170,7 @@ impl CommonArgs {
             raw.control = vec![CONTROL_DEFAULT.to_owned()];
         }
         over(&mut raw.data_dir, self.data_dir.clone());
+        over(&mut raw.proof, self.proof.clone());
         over(&mut raw.control_ca_file, self.control_ca_file.clone());
         if self.join_token.is_some() || self.join_token_file.is_some() {
             (raw.join_token, raw.join_token_file) = (self.join_token.clone(), self.join_token_file.clone());

@@ -21,6 +21,12 @@ pub struct AgentArgs {
     /// File with the join token, for the first time
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
+    /// Token of the platform in place of a join token: kubernetes:FILE, nomad:FILE or consul:FILE
+    #[arg(long, value_name = "KIND:FILE")]
+    proof: Option<String>,
+    /// PEM file with the root by which the control plane is known [default: the hash in the join token]
+    #[arg(long, value_name = "FILE")]
+    control_ca_file: Option<PathBuf>,
     /// Folder in which the identity is kept; without it a restart has to join anew
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -35,6 +41,8 @@ pub fn run(args: AgentArgs) -> Result<Exit, Failure> {
     let flags = [
         ("control", (!args.control.is_empty()).then(|| args.control.join(","))),
         ("join_token_file", path(args.join_token_file)),
+        ("proof", args.proof),
+        ("control_ca_file", path(args.control_ca_file)),
         ("data_dir", path(args.data_dir)),
         ("workload_socket", path(args.workload_socket)),
     ];

@@ -76,6 +76,12 @@ pub struct ProxyArgs {
     /// File with the join token by which the proxy gets its identity, for the first time
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
+    /// Token of the platform in place of a join token: kubernetes:FILE, nomad:FILE or consul:FILE
+    #[arg(long, value_name = "KIND:FILE")]
+    proof: Option<String>,
+    /// PEM file with the root by which the control plane is known [default: the hash in the join token]
+    #[arg(long, value_name = "FILE")]
+    control_ca_file: Option<PathBuf>,
     /// Unix socket on which applications learn who they are (SPIFFE Workload API)
     #[arg(long, value_name = "PATH")]
     workload_socket: Option<PathBuf>,
@@ -107,6 +113,8 @@ impl ProxyArgs {
         let path = |path: Option<PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
         let texts = [
             ("join_token_file", path(self.join_token_file)),
+            ("proof", self.proof),
+            ("control_ca_file", path(self.control_ca_file)),
             ("workload_socket", path(self.workload_socket)),
             ("data_dir", path(self.data_dir)),
             ("control", (!self.control.is_empty()).then(|| self.control.join(","))),

@@ -40,6 +40,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
             leaf_life: Duration::from_secs(3600),
             folder: folder.path().join("data/identity"),
             supplied: None,
+            kubernetes: None,
         },
         admin_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         data_dir: folder.path().join("data"),

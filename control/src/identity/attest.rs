@@ -7,6 +7,8 @@ use weft_proto::{identity::v1::sign_request::Credential, spiffe::SpiffeId};
 
 use super::token::{self, Tokens};
 
+pub mod kubernetes;
+
 /// What a credential is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
@@ -63,6 +65,11 @@ impl Attestors {
     /// Join tokens alone.
     pub fn new(trust_domain: String, tokens: Arc<Tokens>) -> Self {
         Self { trust_domain, open: vec![(Method::JoinToken, Arc::new(JoinTokens(tokens)))] }
+    }
+
+    /// Opens one more way.
+    pub fn open(&mut self, method: Method, attestor: Arc<dyn Attestor>) {
+        self.open.push((method, attestor));
     }
 
     /// Who has this credential. What is proven is of our own trust domain, whatever an attestor says.

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use prost::Message;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -20,6 +21,10 @@ use super::{
 
 /// The built-in authority.
 const FILE: &str = "authority.bin";
+/// The roots that are trusted.
+const ROOTS_FILE: &str = "root-cert.pem";
+/// Characters of a line of PEM (RFC 7468).
+const PEM_LINE: usize = 64;
 /// Largest file, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most certificates of a chain that an operator gives.
@@ -144,6 +149,22 @@ pub fn save(folder: &Path, keyring: &Keyring) -> Result<(), OpenError> {
     };
     let path = folder.join(FILE);
     write_private(folder, FILE, &kept.encode_to_vec()).map_err(|error| OpenError::File { path, error })
+}
+
+/// Writes the roots that are trusted, for who joins without a join token to know us by. They are no secret.
+pub fn publish(folder: &Path, keyring: &Keyring) -> Result<(), OpenError> {
+    let mut pem = String::new();
+    for root in keyring.trusted() {
+        let text = BASE64_STANDARD.encode(root);
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        for start in (0..text.len()).step_by(PEM_LINE) {
+            pem.push_str(&text[start..text.len().min(start + PEM_LINE)]);
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    let path = folder.join(ROOTS_FILE);
+    write_private(folder, ROOTS_FILE, pem.as_bytes()).map_err(|error| OpenError::File { path, error })
 }
 
 fn kept(authority: &Authority) -> KeptAuthority {

@@ -27,6 +27,7 @@ fn open(folder: &TempDir) -> Arc<Identity> {
         leaf_life: DAY,
         folder: folder.path().join("identity"),
         supplied: None,
+        kubernetes: None,
     };
     Identity::open(options, now()).unwrap()
 }
@@ -88,6 +89,7 @@ fn an_authority_survives_a_restart_and_is_nobody_elses_to_read() {
         leaf_life: DAY,
         folder: folder.path().join("identity"),
         supplied: None,
+        kubernetes: None,
     };
     assert!(Identity::open(options, now()).is_err());
 }
@@ -222,6 +224,7 @@ fn an_operators_authority_signs_under_its_own_root() {
         leaf_life: DAY,
         folder: folder.path().join("state"),
         supplied: Some(folder.path().to_owned()),
+        kubernetes: None,
     };
     std::fs::create_dir(folder.path().join("state")).unwrap();
     let mode = |mode| {

@@ -17,7 +17,7 @@ use weft_proto::identity::v1::{
     SignRequest, TrustRequest, identity_client::IdentityClient, sign_request::Credential,
 };
 
-use super::{Current, Svid, Trusted, connect, disk::Home, pace, pin::Pin};
+use super::{Current, Svid, Trusted, connect, disk::Home, pace, pin::Pin, proof::Proof};
 
 /// Time for a connection and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ pub struct Settings {
     pub control_planes: Vec<Endpoint>,
     /// What proves who we are the first time.
     pub join_token: Option<Token>,
+    /// What proves it whenever there is no identity, where the platform gives such a thing.
+    pub proof: Option<Proof>,
     /// How the control plane is known the first time; none is by the token.
     pub pin: Option<Pin>,
     /// Where the identity is kept; none is nowhere.
@@ -58,7 +60,7 @@ pub enum AgentError {
     /// Nothing to begin with.
     #[error(
         "there is no identity, and nothing to get one with; make a token with `weft token create` and give it by \
-         join_token_file (or WEFT_JOIN_TOKEN_FILE)"
+         join_token_file (or WEFT_JOIN_TOKEN_FILE), or name the platform's own by proof (or WEFT_PROOF)"
     )]
     NoCredential,
     /// Nothing by which to know the control plane.
@@ -92,7 +94,7 @@ impl Agent {
             }
             None => None,
         };
-        if kept.is_none() && settings.join_token.is_none() {
+        if kept.is_none() && settings.join_token.is_none() && settings.proof.is_none() {
             return Err(AgentError::NoCredential);
         }
         let of_token = || settings.join_token.as_ref().and_then(|token| Pin::of_token(&token.0));
@@ -176,10 +178,13 @@ impl Agent {
 
     async fn renew(&self, plane: &Endpoint) -> Result<(), String> {
         let own = self.current.borrow().clone().filter(|svid| svid.is_valid(SystemTime::now()));
-        let credential = match (&own, &self.settings.join_token) {
-            (Some(_), _) => None,
-            (None, Some(token)) => Some(Credential::JoinToken(token.0.trim().to_owned())),
-            (None, None) => return Err("the certificate has expired, and there is no join token".to_owned()),
+        let credential = match (&own, &self.settings.proof, &self.settings.join_token) {
+            (Some(_), ..) => None,
+            (None, Some(proof), _) => Some(proof.credential().await?),
+            (None, None, Some(token)) => Some(Credential::JoinToken(token.0.trim().to_owned())),
+            (None, None, None) => {
+                return Err("the certificate has expired, and there is no join token".to_owned());
+            }
         };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())?;
         let request =

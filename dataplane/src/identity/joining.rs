@@ -20,6 +20,8 @@ pub struct RawJoining {
     pub join_token_file: Option<PathBuf>,
     /// The join token itself, for where there is no file.
     pub join_token: Option<String>,
+    /// A platform's token in place of a join token: `kubernetes:FILE`, `nomad:FILE` or `consul:FILE`.
+    pub proof: Option<String>,
     /// PEM file with the root by which the control plane is known the first time; default the hash in the join token.
     pub control_ca_file: Option<PathBuf>,
 }
@@ -47,9 +49,14 @@ impl RawJoining {
             return Err(bad("control", problem));
         }
         let join_token = join_token(self.join_token, self.join_token_file.as_deref())?;
+        let proof = self.proof.map(|text| text.parse().map_err(|problem: String| bad("proof", problem)));
+        let proof = proof.transpose()?;
+        if proof.is_some() && join_token.is_some() {
+            return Err(bad("proof", "a join token is given too; keep one"));
+        }
         let pin = self.control_ca_file.as_deref().map(pin).transpose()?;
         let home = self.data_dir.map(|folder| folder.join("identity"));
-        Ok(Some(Settings { control_planes: secure, join_token, pin, home }))
+        Ok(Some(Settings { control_planes: secure, join_token, proof, pin, home }))
     }
 }
 
@@ -108,8 +115,10 @@ mod tests {
         assert!(raw.clone().check(&planes(&["https://a:1"])).unwrap().unwrap().join_token.is_none());
         std::fs::write(&file, "weft1.a.b\n").unwrap();
         assert!(raw.clone().check(&planes(&["https://a:1"])).unwrap().unwrap().join_token.is_some());
-        let both = RawJoining { join_token: Some("t".to_owned()), ..raw };
+        let both = RawJoining { join_token: Some("t".to_owned()), ..raw.clone() };
         assert_eq!(both.check(&planes(&["https://a:1"])).unwrap_err().field, "join_token");
+        let proof = RawJoining { proof: Some("kubernetes:/t".to_owned()), ..raw.clone() };
+        assert_eq!(proof.check(&planes(&["https://a:1"])).unwrap_err().field, "proof");
         let ca = RawJoining { control_ca_file: Some(file), ..RawJoining::default() };
         assert_eq!(ca.check(&planes(&["https://a:1"])).unwrap_err().field, "control_ca_file");
     }

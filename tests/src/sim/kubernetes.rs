@@ -40,6 +40,8 @@ struct State {
     /// Whether the next page of a list is gone, once.
     loses_page: bool,
     authorization: Option<String>,
+    /// Who has a token, and for which audience it is.
+    tokens: BTreeMap<String, (String, String)>,
 }
 
 impl Default for Kubernetes {
@@ -117,6 +119,28 @@ impl Kubernetes {
     /// Asks for this `Authorization` from now on.
     pub fn guard(&self, authorization: Option<&str>) {
         self.state().authorization = authorization.map(str::to_owned);
+    }
+
+    /// Knows a token: a user's, for one audience.
+    pub fn token(&self, token: &str, user: &str, audience: &str) {
+        self.state().tokens.insert(token.to_owned(), (user.to_owned(), audience.to_owned()));
+    }
+
+    /// What a token review says: a token for other audiences than those that are asked for is not authenticated.
+    fn review(&self, asked: &Asked) -> Reply {
+        let mut review: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let token = review["spec"]["token"].as_str().unwrap_or_default();
+        let wanted = review["spec"]["audiences"].as_array().cloned().unwrap_or_default();
+        let found = self.state().tokens.get(token).cloned();
+        review["status"] = match found.filter(|(_, audience)| wanted.iter().any(|one| one == audience)) {
+            Some((user, audience)) => {
+                json!({"authenticated": true, "user": {"username": user}, "audiences": [audience]})
+            }
+            None => {
+                json!({"authenticated": false, "error": "[invalid bearer token, token audiences are invalid]"})
+            }
+        };
+        Reply { status: 201, ..Reply::json(&review, vec![]) }
     }
 
     fn tell(&self, mut state: MutexGuard<'_, State>, kind: &str, what: &str, object: Value) {
@@ -205,6 +229,9 @@ impl Platform for Kubernetes {
         if !may {
             return Reply::error(401, "Unauthorized");
         }
+        if asked.path == "/apis/authentication.k8s.io/v1/tokenreviews" {
+            return self.review(&asked);
+        }
         if !KINDS.contains(&kind.as_str()) {
             return Reply::error(404, "the server could not find the requested resource");
         }
@@ -228,6 +255,7 @@ impl Platform for Kubernetes {
             }
             ["delete", kind, name] => self.delete(kind, name),
             ["compact"] => self.compact(),
+            ["token", token, user, audience] => self.token(token, user, audience),
             _ => return Err("no such command".to_owned()),
         }
         Ok(format!("version {}", self.state().version))
