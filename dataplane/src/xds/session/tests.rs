@@ -1,5 +1,7 @@
 //! The conversation, without a network.
 
+mod mutated;
+
 use prost::{Message, Name};
 use weft_proto::xds::envoy::{
     config::{
