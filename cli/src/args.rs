@@ -52,6 +52,8 @@ pub enum Command {
     /// Tell whether proxies are connected and in sync
     #[command(visible_alias = "ps")]
     Status(command::status::StatusArgs),
+    /// End a proxy without failing a request
+    Drain(command::drain::DrainArgs),
     /// Work with the sources that feed the registry
     Source(command::source::SourceArgs),
     /// Make tokens with which proxies and adapters join the mesh
@@ -84,6 +86,7 @@ impl Cli {
             Command::Delete(args) => command::wait_for(command::delete::run(args)),
             Command::Validate(args) => command::wait_for(command::validate::run(args)),
             Command::Status(args) => command::wait_for(command::status::run(args)),
+            Command::Drain(args) => command::wait_for(command::drain::run(args)),
             Command::Source(args) => command::wait_for(command::source::run(args)),
             Command::Token(args) => command::wait_for(command::token::run(args)),
             Command::Ca(args) => command::wait_for(command::ca::run(args)),
@@ -119,6 +122,8 @@ mod tests {
         check("weft proxy --service web --upstream 127.0.0.1:9001=api:8080", true);
         check("weft proxy --gateway --label istio=ingressgateway --port 80=8080", true);
         check("weft agent --control https://control:15012 --workload-socket /run/weft/agent.sock", true);
+        check("weft drain --admin 127.0.0.1:15000 --timeout 30s", true);
+        check("weft drain --timeout 30s --no-wait", false);
         check("weft intercept", true);
         check("weft intercept --remove --netns web", true);
         check("weft intercept --dry-run --proxy-uid 101,weft --exclude-outbound-ports 3306,5432", true);

@@ -9,6 +9,7 @@ pub mod completion;
 pub mod control;
 pub mod delete;
 mod document_status;
+pub mod drain;
 pub mod get;
 pub mod intercept;
 pub mod proxy;

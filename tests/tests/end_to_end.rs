@@ -5,12 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use weft_proto::node::NodeMetadata;
 use weft_tests::{
     backend::{Attempts, Backend},
-    client::Protocol,
+    client::{Connection, Protocol, empty, get},
     load::{Load, Plan},
     mesh::{Mesh, Proxy, SYNC},
     program::free_port,
     services::{Registered, files_yaml},
-    wait::START,
+    wait::{START, until},
 };
 
 /// Requests a second of every load, half of them HTTP/1.1 and half HTTP/2.
@@ -33,6 +33,7 @@ struct Shop {
     mesh: Mesh,
     proxy: Proxy,
     door: SocketAddr,
+    attempts: Attempts,
     _backends: Vec<Backend>,
 }
 
@@ -59,7 +60,7 @@ impl Shop {
         let metadata = NodeMetadata { outbound_http: Some(door), ..NodeMetadata::default() };
         let proxy = mesh.weft_proxy("proxy", &metadata).await;
         mesh.synced(1, SYNC).await;
-        Self { mesh, proxy, door, _backends: backends }
+        Self { mesh, proxy, door, attempts, _backends: backends }
     }
 
     fn load(&self) -> Load {
@@ -160,4 +161,23 @@ async fn a_proxy_that_is_asked_to_end_finishes_and_exits_cleanly() {
     let mut shop = Shop::open().await;
     shop.proxy.program().terminate();
     assert_eq!(shop.proxy.program().ended(START).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_drained_by_command_finishes_what_it_has_and_ends() {
+    let shop = Shop::open().await;
+    let mut connection = Connection::open(shop.door, Protocol::H1).await.unwrap();
+    let slow = get(Protocol::H1, "shop", "/").header("x-echo-id", "slow").header("x-echo-delay-ms", "700");
+    let answer = tokio::spawn(async move { connection.send(slow.body(empty()).unwrap()).await });
+    until("a request under way", START, async || match shop.attempts.of("slow") {
+        0 => Err("it has not come".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    let admin = shop.proxy.admin.to_string();
+    let drained = tokio::task::block_in_place(|| shop.mesh.command(&["drain", "--admin", &admin]));
+    assert!(drained.status.success(), "{drained:?}");
+    assert_eq!(answer.await.unwrap().unwrap().status, 200);
+    let again = shop.mesh.command(&["drain", "--admin", &admin]);
+    assert_eq!(again.status.code(), Some(3), "nobody is there: {again:?}");
 }
