@@ -1,4 +1,4 @@
-//! A service whose endpoints are replaced one by one under load fails no request: each backend ends only after the registry
+//! A service whose endpoints are replaced one by one under load, and then leave but for one, fails no request: each backend ends only after the registry
 //! called it draining and every proxy acknowledged that.
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -55,6 +55,11 @@ impl Shop {
     async fn replace(&mut self, old: usize, new: usize) {
         self.start(new).await;
         self.tell(1).await;
+        self.leave(old).await;
+    }
+
+    /// Takes one endpoint away.
+    async fn leave(&mut self, old: usize) {
         self.draining = Some(old);
         self.tell(1).await;
         // Nobody sends anything new: it finishes what it has and ends.
@@ -84,6 +89,11 @@ async fn replace_all(kind: &str) {
         load.answered(load.tally().good() + 200).await;
         shop.replace(number, number + ENDPOINTS).await;
     }
+    // Down to one.
+    for number in ENDPOINTS * ROUNDS..ENDPOINTS * (ROUNDS + 1) - 1 {
+        load.answered(load.tally().good() + 200).await;
+        shop.leave(number).await;
+    }
     load.answered(load.tally().good() + 200).await;
     let (tally, rate) = load.stop().await;
     assert_eq!(tally.failed(), 0, "{kind}: {tally:?}");
@@ -93,11 +103,11 @@ async fn replace_all(kind: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn weft_fails_no_request_while_every_endpoint_is_replaced_twice() {
+async fn weft_fails_no_request_while_every_endpoint_is_replaced_twice_and_all_but_one_leave() {
     replace_all("weft").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn envoy_fails_no_request_while_every_endpoint_is_replaced_twice() {
+async fn envoy_fails_no_request_while_every_endpoint_is_replaced_twice_and_all_but_one_leave() {
     replace_all("envoy").await;
 }
