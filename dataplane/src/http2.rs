@@ -1,14 +1,24 @@
-//! HTTP/2 on both sides, over `h2` itself: a connection is one task, a downstream stream another, and an upstream request
-//! runs within the task that asks. (A layer that spawns a task for each upstream request and passes heads through
-//! channels costs as much again as the frames do.)
+//! HTTP/2 (RFC 9113) on both sides: a connection is one task, a downstream stream another, and an upstream request runs
+//! within the task that asks. [`connection`] is the protocol, without sockets; [`driver`] moves its bytes; [`server`] and
+//! [`client`] are what the rest of the proxy sees. Nothing here is shared between threads.
 
 pub mod client;
+mod connection;
+mod driver;
+pub mod error;
+mod flow;
+mod frame;
+mod guard;
+mod head;
+mod hpack;
+mod output;
 pub mod server;
+mod settings;
+pub mod stream;
+mod streams;
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
-use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, header::CONTENT_LENGTH};
 use http_body::Body;
 
@@ -16,57 +26,12 @@ use http_body::Body;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// The same for all streams of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Bytes of a stream's body that wait in our buffer to be sent.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
-
-/// What a body that is being sent does next.
-enum Next<F> {
-    Frame(F),
-    /// The peer wants no more of it.
-    Gone,
-}
-
-/// Sends a body as the peer takes it: no more than a chunk waits beyond the peer's window. Ends with the body or when the
-/// peer resets the stream; a body that breaks off resets it with `broken`.
-async fn pipe<B: Body<Data = Bytes>>(body: B, mut stream: SendStream<Bytes>, broken: Reason) {
-    let mut body = pin!(body);
-    let mut room = true;
-    loop {
-        let next = poll_fn(|cx| {
-            while !room {
-                match stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(bytes))) => room = bytes > 0,
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Next::Gone),
-                    Poll::Pending => return stream.poll_reset(cx).map(|_| Next::Gone),
-                }
-            }
-            match body.as_mut().poll_frame(cx) {
-                Poll::Ready(frame) => Poll::Ready(Next::Frame(frame)),
-                Poll::Pending => stream.poll_reset(cx).map(|_| Next::Gone),
-            }
-        });
-        // That the peer reset the stream shows in what is sent next, too; there is nobody to be told of it.
-        match next.await {
-            Next::Gone => return,
-            Next::Frame(None) => return drop(stream.send_data(Bytes::new(), true)),
-            Next::Frame(Some(Err(_))) => return stream.send_reset(broken),
-            Next::Frame(Some(Ok(frame))) => match frame.into_data() {
-                Ok(chunk) => {
-                    let last = body.is_end_stream();
-                    if stream.send_data(chunk, last).is_err() || last {
-                        return;
-                    }
-                    stream.reserve_capacity(1);
-                    room = stream.capacity() > 0;
-                }
-                Err(frame) => {
-                    let Ok(trailers) = frame.into_trailers() else { continue };
-                    return drop(stream.send_trailers(trailers));
-                }
-            },
-        }
-    }
-}
+/// Bytes that wait to be written before bodies wait.
+const OUTPUT_BYTES_MAX: usize = 128 * 1024;
+/// Bytes that wait to be written before nothing more is read: the peer does not take what it asked for.
+const READ_STOP_BYTES: usize = 256 * 1024;
+/// How long a peer may take to take note of our settings.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Says how long a body is, where that is known and was not said.
 fn declare_length(headers: &mut HeaderMap, body: &impl Body) {

@@ -3,38 +3,21 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
-use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
+
+use crate::http2::{error::StreamError, stream::Receiver};
 
 /// A body that its sender is still sending.
 #[derive(Debug)]
 pub enum Incoming {
     /// Of an HTTP/1.1 message.
     Http1(hyper::body::Incoming),
-    /// Of an HTTP/2 stream.
-    Http2(Http2),
-}
-
-/// What remains of an HTTP/2 stream's body.
-#[derive(Debug)]
-pub struct Http2 {
-    stream: RecvStream,
-    /// Bytes to come, where `content-length` says it; h2 holds the peer to it.
-    rest: Option<u64>,
-    data_ended: bool,
-    side: Side,
-}
-
-/// Whose body it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Request,
-    Response,
+    /// Of an HTTP/2 stream; none where it ended with its head.
+    Http2(Option<Receiver>),
 }
 
 /// Why a peer's body broke off.
@@ -43,7 +26,7 @@ pub enum Broken {
     /// HTTP/1.1.
     Http1(hyper::Error),
     /// HTTP/2.
-    Http2(h2::Error),
+    Http2(StreamError),
 }
 
 impl fmt::Display for Broken {
@@ -56,49 +39,14 @@ impl fmt::Display for Broken {
 }
 
 impl Incoming {
-    /// What a client sends over an HTTP/2 stream.
-    pub fn of_request(stream: RecvStream, headers: &HeaderMap) -> Self {
-        Self::Http2(Http2::new(stream, headers, Side::Request))
+    /// What comes over an HTTP/2 stream.
+    pub fn of_stream(receiver: Receiver) -> Self {
+        Self::Http2(Some(receiver))
     }
 
-    /// What an endpoint sends over an HTTP/2 stream.
-    pub fn of_response(stream: RecvStream, headers: &HeaderMap) -> Self {
-        Self::Http2(Http2::new(stream, headers, Side::Response))
-    }
-}
-
-impl Http2 {
-    fn new(stream: RecvStream, headers: &HeaderMap, side: Side) -> Self {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let rest = if stream.is_end_stream() { Some(0) } else { length };
-        Self { stream, rest, data_ended: false, side }
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.data_ended {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(chunk)) => {
-                    // h2 counts what it delivered; this much may now be sent again.
-                    let _ = self.stream.flow_control().release_capacity(chunk.len());
-                    self.rest = self.rest.map(|rest| rest.saturating_sub(chunk.len() as u64));
-                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
-                }
-                // An endpoint may end a stream so when it has answered and wants no more of the request (RFC 9113, 8.1).
-                Some(Err(error)) if self.ends(&error) => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.data_ended = true,
-            }
-        }
-        match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-            Ok(None) => Poll::Ready(None),
-            Err(error) if self.ends(&error) => Poll::Ready(None),
-            Err(error) => Poll::Ready(Some(Err(error))),
-        }
-    }
-
-    fn ends(&self, error: &h2::Error) -> bool {
-        self.side == Side::Response && error.reason() == Some(Reason::NO_ERROR)
+    /// Nothing.
+    pub fn none() -> Self {
+        Self::Http2(None)
     }
 }
 
@@ -111,23 +59,26 @@ impl Body for Incoming {
             Self::Http1(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broken::Http1)))
             }
-            Self::Http2(body) => {
+            Self::Http2(Some(body)) => {
                 body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broken::Http2)))
             }
+            Self::Http2(None) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Http2(body) => body.as_ref().is_none_or(Receiver::is_ended),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) => body.rest.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
+        let exact = match self {
+            Self::Http1(body) => return body.size_hint(),
+            Self::Http2(Some(body)) => body.rest(),
+            Self::Http2(None) => Some(0),
+        };
+        exact.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

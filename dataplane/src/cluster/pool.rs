@@ -307,12 +307,12 @@ impl Host {
             Err(fault) if fault.cause == Cause::Overflow => return self.pool.least_shared().ok_or(fault),
             result => result?,
         };
-        self.start_http2(stream, opened).await
+        Ok(self.start_http2(stream, opened))
     }
 
-    async fn start_http2(&self, stream: Stream, opened: Opened) -> Result<Rc<Shared>, Fault> {
+    fn start_http2(&self, stream: Stream, opened: Opened) -> Rc<Shared> {
         let local = stream.ends().local;
-        let connection = client::Connection::open(stream, opened).await?;
+        let connection = client::Connection::open(stream, opened);
         let shared = Rc::new(Shared {
             connection,
             streams: Cell::new(0),
@@ -322,7 +322,7 @@ impl Host {
             local,
         });
         self.pool.shared.borrow_mut().push(shared.clone());
-        Ok(shared)
+        shared
     }
 
     /// Whether HTTP/2 is spoken with an endpoint that tells by ALPN. The first connection learns it, and is kept.
@@ -337,7 +337,7 @@ impl Host {
         let (stream, opened) = self.connect(counters, Purpose::Http).await?;
         let http2 = stream.alpn() == Some(b"h2");
         if http2 {
-            self.start_http2(stream, opened).await?;
+            self.start_http2(stream, opened);
         } else {
             let connection = start_http1(stream, opened).await?;
             keep(&self.pool, connection);

@@ -1,36 +1,34 @@
 //! Upstream HTTP/2: one connection, over which many requests go at once.
 
 use std::{
-    cell::Cell,
     fmt,
     future::{Future, poll_fn},
-    pin::pin,
-    rc::Rc,
+    pin::Pin,
 };
 
-use bytes::Bytes;
-use h2::{
-    Reason,
-    client::{Builder, ResponseFuture, SendRequest},
-};
 use http::{Request, Response};
 use http_body::Body;
 
-use super::{CONNECTION_WINDOW_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, declare_length, pipe};
+use super::{
+    connection::Role,
+    declare_length,
+    driver::Driver,
+    error::{Reason, StreamError},
+    head::Limits,
+    stream::{Link, Receiver, Sender},
+};
 use crate::{
     body::{Incoming, RequestBody},
     fault::{Cause, Fault},
     stream::Stream,
 };
 
-/// Largest header block that is taken from an endpoint.
-const HEADERS_BYTES_MAX: u32 = 64 * 1024;
+/// Largest head that is taken from an endpoint.
+const HEAD_MAX: Limits = Limits { bytes: 64 * 1024, fields: 1000 };
 
 /// An open connection. It closes when it is dropped and its last stream has ended.
 pub struct Connection {
-    sender: SendRequest<Bytes>,
-    /// Takes no more streams: it broke, or its peer said goodbye.
-    closed: Rc<Cell<bool>>,
+    link: Link,
 }
 
 /// A request without a response.
@@ -44,69 +42,67 @@ pub struct Failed {
 
 impl Connection {
     /// Opens one over `stream`; `kept` is dropped when it has closed.
-    pub async fn open<K: 'static>(stream: Stream, kept: K) -> Result<Self, Fault> {
-        let mut builder = Builder::new();
-        builder
-            .enable_push(false)
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_send_buffer_size(SEND_BUFFER_BYTES)
-            .max_header_list_size(HEADERS_BYTES_MAX);
-        let opened = builder.handshake(stream).await;
-        let (sender, connection) = opened.map_err(|_| Fault::from(Cause::ConnectFailed))?;
-        let closed = Rc::new(Cell::new(false));
-        let told = closed.clone();
+    pub fn open<K: 'static>(stream: Stream, kept: K) -> Self {
+        let mut driver = Driver::new(stream, Role::Client, HEAD_MAX);
+        let link = driver.link().clone();
         tokio::task::spawn_local(async move {
             let _kept = kept;
-            let _ = connection.await; // Errors reach the requests that they concern.
-            told.set(true);
+            // Errors reach the requests that they concern.
+            let _ = poll_fn(|cx| driver.poll(cx, |_| ())).await;
         });
-        Ok(Self { sender, closed })
+        Self { link }
     }
 
     /// Whether it takes no more requests.
     pub fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.link.borrow().is_closed()
     }
 
     /// How many streams its peer allows at once.
     pub fn streams_max(&self) -> u32 {
-        u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX)
+        self.link.borrow().streams_max()
     }
 
     /// Sends a request and waits for the response's head. What is left of the body then goes on being sent.
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
-        let Ok(mut sender) = self.sender.clone().ready().await else {
-            self.closed.set(true);
+        if poll_fn(|cx| self.link.borrow_mut().poll_open(cx.waker())).await.is_err() {
             return Err(Failed { fault: Cause::UpstreamClosed.into(), unsent: Some(request) });
-        };
+        }
         let (mut head, body) = request.into_parts();
         let whole = body.is_end_stream();
         if !whole {
             declare_length(&mut head.headers, &body);
         }
-        let failed = |error: h2::Error| Failed { fault: classify(&error), unsent: None };
-        let (response, stream) = sender.send_request(Request::from_parts(head, ()), whole).map_err(failed)?;
+        let key = self.link.borrow_mut().open(&head, whole);
+        let receiver = Receiver::new(self.link.clone(), key);
         let response = match whole {
-            true => response.await,
-            false => while_sending(response, Box::pin(pipe(body, stream, Reason::CANCEL))).await,
+            true => poll_fn(|cx| receiver.poll_response(cx)).await,
+            false => {
+                let sender = Sender::new(self.link.clone(), key);
+                while_sending(&receiver, Box::pin(sender.send(body, Reason::CANCEL))).await
+            }
         };
-        let (head, stream) = response.map_err(failed)?.into_parts();
-        let body = Incoming::of_response(stream, &head.headers);
-        Ok(Response::from_parts(head, body))
+        let (response, ended) = response.map_err(|error| Failed { fault: classify(error), unsent: None })?;
+        let body = if ended { Incoming::none() } else { Incoming::of_stream(receiver) };
+        Ok(response.map(|()| body))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.borrow_mut().leave();
     }
 }
 
 /// Waits for the response while the body is sent. A response that comes first leaves the rest of the body to a task.
 async fn while_sending(
-    response: ResponseFuture,
-    mut sending: std::pin::Pin<Box<impl Future<Output = ()> + 'static>>,
-) -> Result<Response<h2::RecvStream>, h2::Error> {
-    let mut response = pin!(response);
+    receiver: &Receiver,
+    mut sending: Pin<Box<impl Future<Output = ()> + 'static>>,
+) -> Result<(Response<()>, bool), StreamError> {
     let mut sent = false;
     let result = poll_fn(|cx| {
         sent = sent || sending.as_mut().poll(cx).is_ready();
-        response.as_mut().poll(cx)
+        receiver.poll_response(cx)
     })
     .await;
     if result.is_ok() && !sent {
@@ -116,18 +112,16 @@ async fn while_sending(
 }
 
 /// What an error means. A stream above the last one that the peer's goodbye names was not looked at.
-fn classify(error: &h2::Error) -> Fault {
-    if error.is_reset() {
-        return Cause::UpstreamReset(error.reason() == Some(Reason::REFUSED_STREAM)).into();
+fn classify(error: StreamError) -> Fault {
+    match error {
+        StreamError::Reset(reason) => Cause::UpstreamReset(reason == Reason::REFUSED_STREAM).into(),
+        StreamError::Unprocessed => Cause::UpstreamReset(true).into(),
+        StreamError::Lost => Cause::UpstreamClosed.into(),
     }
-    if error.is_go_away() && error.is_remote() {
-        return Cause::UpstreamReset(true).into();
-    }
-    Cause::UpstreamClosed.into()
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("Connection").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Downstream HTTP/2: accepts the streams of one connection and answers each in a task of its own.
+//! Downstream HTTP/2: takes the streams of one connection and answers each in a task of its own.
 
 use std::{
     cell::Cell,
@@ -9,16 +9,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use h2::{
-    Reason, RecvStream,
-    server::{Builder, SendResponse},
-};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::Body;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::{CONNECTION_WINDOW_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, declare_length, pipe};
+use super::{
+    connection::{Accepted, Role},
+    declare_length,
+    driver::Driver,
+    error::{ConnectionError, Reason},
+    head::Limits,
+    stream::{Link, Receiver, Sender},
+};
 use crate::{
     body::{Incoming, ResponseBody},
     listener::Serving,
@@ -27,10 +29,6 @@ use crate::{
     stream::Stream,
 };
 
-/// Streams that a peer may reset before we answered before its connection is closed (CVE-2023-44487).
-const PENDING_RESETS_MAX: usize = 64;
-/// Resets of our own making that a peer may provoke.
-const LOCAL_RESETS_MAX: usize = 1024;
 /// Time after which an idle connection is looked at again where none is given; long enough to cost nothing.
 const IDLE_UNLIMITED: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -64,66 +62,74 @@ impl Drop for Live {
 
 /// Serves a connection to its end. When the listener drains, or when it idled too long, no new stream is taken and those
 /// under way finish.
-pub async fn serve(stream: Stream, serving: &Rc<Serving>, http: &HttpListener) -> Result<(), h2::Error> {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(http.h2_concurrent_streams_max)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(u32::try_from(http.headers_bytes_max).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
+pub async fn serve(
+    stream: Stream,
+    serving: &Rc<Serving>,
+    http: &HttpListener,
+) -> Result<(), ConnectionError> {
+    let limits = Limits { bytes: http.headers_bytes_max, fields: http.headers_count_max };
+    let mut driver = Driver::new(stream, Role::Server(http.h2_concurrent_streams_max), limits);
+    let link = driver.link().clone();
     let streams = Rc::new(Streams { live: Cell::new(0), idle_since: Cell::new(Instant::now()) });
     let idle_timeout = Some(serving.chain.idle_timeout).filter(|limit| !limit.is_zero());
     let idle_timeout = idle_timeout.unwrap_or(IDLE_UNLIMITED);
-    let Ok(opened) = timeout(idle_timeout, builder.handshake(stream)).await else { return Ok(()) };
-    let mut connection = opened?;
     let mut idle = pin!(sleep_until(Instant::now() + idle_timeout));
+    let mut drained = pin!(serving.drain.cancelled());
     let mut open = true;
-    loop {
-        tokio::select! {
-            biased;
-            accepted = connection.accept() => match accepted {
-                None => return Ok(()),
-                Some(accepted) => {
-                    let (request, respond) = accepted?;
-                    let (live, serving) = (Live::new(&streams), serving.clone());
-                    // Boxed: a task moves what it holds when it is made and when it ends.
-                    tokio::task::spawn_local(Box::pin(async move {
-                        let _live = live;
-                        answer(serving, request, respond).await;
-                    }));
+    poll_fn(|cx| {
+        loop {
+            let polled = driver.poll(cx, |link| {
+                let opened = link.borrow_mut().accepted();
+                for accepted in opened {
+                    spawn(link, Live::new(&streams), serving, accepted);
                 }
-            },
-            () = serving.drain.cancelled(), if open => {
-                connection.graceful_shutdown();
+            });
+            if polled.is_ready() || !open {
+                return polled;
+            }
+            if drained.as_mut().poll(cx).is_ready() {
                 open = false;
+                link.borrow_mut().say_goodbye();
+                continue;
+            }
+            if idle.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
             }
             // Looked at when the time is up and not with each stream: an idle connection closes within twice its time.
-            () = idle.as_mut(), if open => {
-                let due = streams.idle_since.get() + idle_timeout;
-                if streams.live.get() == 0 && due <= Instant::now() {
-                    connection.graceful_shutdown();
-                    open = false;
+            let due = streams.idle_since.get() + idle_timeout;
+            if streams.live.get() == 0 && due <= Instant::now() {
+                if !link.borrow().settled() {
+                    return Poll::Ready(Ok(())); // It never said anything.
                 }
-                idle.as_mut().reset(due.max(Instant::now() + idle_timeout));
+                open = false;
+                link.borrow_mut().say_goodbye();
             }
+            idle.as_mut().reset(due.max(Instant::now() + idle_timeout));
         }
-    }
+    })
+    .await
+}
+
+fn spawn(link: &Link, live: Live, serving: &Rc<Serving>, accepted: Accepted) {
+    let Accepted { key, request, ended } = accepted;
+    let sender = Sender::new(link.clone(), key);
+    let body = if ended { Incoming::none() } else { Incoming::of_stream(Receiver::new(link.clone(), key)) };
+    // Boxed: a task moves what it holds when it is made and when it ends.
+    tokio::task::spawn_local(Box::pin(answer(live, serving.clone(), request.map(|()| body), sender)));
 }
 
 /// Answers one stream; a peer that resets it ends the work on it.
-async fn answer(serving: Rc<Serving>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn answer(_live: Live, serving: Rc<Serving>, request: Request<Incoming>, sender: Sender) {
     let head_only = *request.method() == Method::HEAD;
-    let (parts, stream) = request.into_parts();
-    let body = Incoming::of_request(stream, &parts.headers);
-    let mut serving = pin!(request::serve(serving, Request::from_parts(parts, body)));
-    let answered = poll_fn(|cx| match serving.as_mut().poll(cx) {
-        Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
-    });
-    let Some(response) = answered.await else { return };
+    let response = {
+        let mut serving = pin!(request::serve(serving, request));
+        let answered = poll_fn(|cx| match serving.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+            Poll::Pending => sender.poll_reset(cx).map(|_| None),
+        });
+        answered.await
+    };
+    let Some(response) = response else { return };
     let (mut head, body) = response.into_parts();
     let bodiless = head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let ended = body.is_end_stream();
@@ -131,10 +137,9 @@ async fn answer(serving: Rc<Serving>, request: Request<RecvStream>, mut respond:
         declare_length(&mut head.headers, &body);
     }
     // A stream that cannot be answered any more was reset or lost its connection; its record tells.
-    let sent = respond.send_response(Response::from_parts(head, ()), ended || bodiless);
-    match sent {
-        Ok(stream) if !ended && !bodiless => pipe(body, stream, Reason::INTERNAL_ERROR).await,
-        Ok(_) if !ended => ResponseBody::omit(body),
-        Ok(_) | Err(_) => {}
+    match sender.respond(head.status, &head.headers, ended || bodiless) {
+        Ok(()) if !ended && !bodiless => sender.send(body, Reason::INTERNAL_ERROR).await,
+        Ok(()) if !ended => ResponseBody::omit(body),
+        Ok(()) | Err(_) => {}
     }
 }
