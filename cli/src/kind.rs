@@ -37,6 +37,9 @@ pub enum Kind {
     /// Sidecar documents.
     #[value(aliases = ["sidecar"])]
     Sidecars,
+    /// Telemetry documents.
+    #[value(aliases = ["telemetry"])]
+    Telemetries,
     /// AuthorizationPolicy documents.
     #[value(aliases = ["authorizationpolicy", "ap"])]
     Authorizationpolicies,
@@ -114,6 +117,7 @@ impl Kind {
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
             Kind::Peerauthentications => Some("PeerAuthentication"),
             Kind::Sidecars => Some("Sidecar"),
+            Kind::Telemetries => Some("Telemetry"),
             Kind::Authorizationpolicies => Some("AuthorizationPolicy"),
             Kind::Requestauthentications => Some("RequestAuthentication"),
             Kind::Ratelimitpolicies => Some("RateLimitPolicy"),

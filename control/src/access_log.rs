@@ -1,14 +1,9 @@
-//! What the mesh's settings say of access logs: where proxies write them when no document says so, in which format, and
-//! the providers that `Telemetry` documents may name. Pure.
+//! What the mesh's settings say of access logs: where proxies write them when no document says so, and in which format.
+//! Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-
-/// The provider that is always there: standard output in the mesh's format, as in Istio.
-pub const PROVIDER_ENVOY: &str = "envoy";
-/// Where documents of the whole mesh are, as in Istio.
-pub const ROOT_NAMESPACE_DEFAULT: &str = "istio-system";
 
 const STDOUT: &str = "/dev/stdout";
 
@@ -66,52 +61,15 @@ pub enum LogFormat {
     Json(Arc<[(Arc<str>, Arc<str>)]>),
 }
 
-/// Access logs of the mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeshLogs {
-    /// Where documents of the whole mesh are.
-    pub root_namespace: Arc<str>,
-    /// What every proxy writes where no document says otherwise.
-    pub mesh_wide: Option<AccessLog>,
-    /// What documents may name.
-    pub providers: BTreeMap<Arc<str>, AccessLog>,
-}
-
-impl Default for MeshLogs {
-    fn default() -> Self {
-        let providers = [(PROVIDER_ENVOY.into(), AccessLog::stdout(LogFormat::istio_text()))];
-        Self {
-            root_namespace: ROOT_NAMESPACE_DEFAULT.into(),
-            mesh_wide: None,
-            providers: providers.into_iter().collect(),
-        }
-    }
-}
-
-/// What a human wrote: Istio's `accessLogFile`, `accessLogEncoding`, `accessLogFormat` and `extensionProviders`.
+/// What a human wrote: Istio's `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
 #[derive(Clone, Debug, Default)]
 pub struct RawMeshLogs {
-    /// Namespace of the documents of the whole mesh.
-    pub root_namespace: Option<String>,
     /// Where every proxy writes; empty or none is nowhere.
     pub file: Option<String>,
     /// `text` or `json`, in any case.
     pub encoding: Option<String>,
     /// Instead of Istio's format: a format string or, with `json`, an object of them as text.
     pub format: Option<String>,
-    /// Providers.
-    pub providers: Vec<RawProvider>,
-}
-
-/// A provider, as Istio writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawProvider {
-    /// What documents name it.
-    pub name: String,
-    /// A log file.
-    #[serde(rename = "envoyFileAccessLog")]
-    pub file: RawFile,
 }
 
 /// A log file, as Istio writes it.
@@ -136,30 +94,12 @@ pub struct RawFormat {
 }
 
 impl RawMeshLogs {
-    /// Checks it; the option that is wrong, and what is wrong with it.
-    pub fn check(self) -> Result<MeshLogs, (&'static str, String)> {
+    /// Checks it; the option that is wrong, and what is wrong with it. What every proxy writes where no document says
+    /// otherwise, and the mesh's format.
+    pub fn check(self) -> Result<(Option<AccessLog>, LogFormat), (&'static str, String)> {
         let format = self.format()?;
         let path = self.file.filter(|path| !path.is_empty());
-        let mesh_wide = path.map(|path| AccessLog { path: path.into(), format: format.clone() });
-        let mut providers = BTreeMap::from([(PROVIDER_ENVOY.into(), AccessLog::stdout(format.clone()))]);
-        let mut named = Vec::new();
-        for RawProvider { name, file } in self.providers {
-            let bad = |problem: &str| ("extension_providers", format!("{name:?}: {problem}"));
-            if name.is_empty() || named.contains(&name) {
-                return Err(bad("every provider needs a name of its own"));
-            }
-            let format = match file.format {
-                None => format.clone(),
-                Some(RawFormat { text: Some(text), labels: None }) => LogFormat::text(&text),
-                Some(RawFormat { text: None, labels: Some(labels) }) => LogFormat::json(labels),
-                Some(_) => return Err(bad("logFormat wants either text or labels")),
-            };
-            let path = file.path.as_deref().unwrap_or(STDOUT).into();
-            providers.insert(name.as_str().into(), AccessLog { path, format });
-            named.push(name);
-        }
-        let root_namespace = self.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE_DEFAULT).into();
-        Ok(MeshLogs { root_namespace, mesh_wide, providers })
+        Ok((path.map(|path| AccessLog { path: path.into(), format: format.clone() }), format))
     }
 
     fn format(&self) -> Result<LogFormat, (&'static str, String)> {
@@ -182,14 +122,27 @@ impl RawMeshLogs {
     }
 }
 
+impl RawFile {
+    /// Checks it; `format` is the mesh's.
+    pub(crate) fn check(self, format: &LogFormat) -> Result<AccessLog, String> {
+        let format = match self.format {
+            None => format.clone(),
+            Some(RawFormat { text: Some(text), labels: None }) => LogFormat::text(&text),
+            Some(RawFormat { text: None, labels: Some(labels) }) => LogFormat::json(labels),
+            Some(_) => return Err("logFormat wants either text or labels".to_owned()),
+        };
+        Ok(AccessLog { path: self.path.as_deref().unwrap_or(STDOUT).into(), format })
+    }
+}
+
 impl AccessLog {
-    fn stdout(format: LogFormat) -> Self {
+    pub(crate) fn stdout(format: LogFormat) -> Self {
         Self { path: STDOUT.into(), format }
     }
 }
 
 impl LogFormat {
-    fn istio_text() -> Self {
+    pub(crate) fn istio_text() -> Self {
         Self::Text(TEXT.into())
     }
 
@@ -198,7 +151,7 @@ impl LogFormat {
         Self::Text(if text.ends_with('\n') { text.into() } else { format!("{text}\n").into() })
     }
 
-    fn json<K: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub(crate) fn json<K: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (K, V)>) -> Self {
         Self::Json(
             labels.into_iter().map(|(key, value)| (key.as_ref().into(), value.as_ref().into())).collect(),
         )
@@ -214,19 +167,18 @@ mod tests {
             file: Some(file.to_owned()),
             encoding: encoding.map(str::to_owned),
             format: format.map(str::to_owned),
-            ..RawMeshLogs::default()
         }
     }
 
     #[test]
     fn nothing_is_logged_by_default() {
-        assert_eq!(RawMeshLogs::default().check().unwrap(), MeshLogs::default());
-        assert_eq!(raw("", None, None).check().unwrap().mesh_wide, None);
+        assert_eq!(RawMeshLogs::default().check().unwrap(), (None, LogFormat::istio_text()));
+        assert_eq!(raw("", None, None).check().unwrap().0, None);
     }
 
     #[test]
     fn formats_are_istios_or_the_humans() {
-        let format = |raw: RawMeshLogs| raw.check().unwrap().mesh_wide.unwrap().format;
+        let format = |raw: RawMeshLogs| raw.check().unwrap().0.unwrap().format;
         assert_eq!(format(raw("/f", None, None)), LogFormat::istio_text());
         assert_eq!(format(raw("/f", Some("JSON"), None)), LogFormat::json(JSON));
         assert_eq!(format(raw("/f", None, Some("%PROTOCOL%"))), LogFormat::Text("%PROTOCOL%\n".into()));
@@ -236,27 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn providers_are_files_with_their_own_format_or_the_meshs() {
-        let yaml = "
-- {name: plain, envoyFileAccessLog: {path: /var/log/plain}}
-- {name: short, envoyFileAccessLog: {logFormat: {text: '%RESPONSE_CODE%'}}}
-- {name: json, envoyFileAccessLog: {path: /j, logFormat: {labels: {code: '%RESPONSE_CODE%'}}}}
-";
-        let providers: Vec<RawProvider> = serde_saphyr::from_str(yaml).unwrap();
-        let found = RawMeshLogs { providers, ..RawMeshLogs::default() }.check().unwrap().providers;
-        assert_eq!(found.len(), 4);
-        assert_eq!(&*found["short"].path, "/dev/stdout");
-        assert_eq!(found["plain"].format, LogFormat::istio_text());
-        assert_eq!(found["json"].format, LogFormat::json([("code", "%RESPONSE_CODE%")]));
-    }
-
-    #[test]
     fn what_is_wrong_names_its_option() {
         let option = |raw: RawMeshLogs| raw.check().unwrap_err().0;
         assert_eq!(option(raw("/f", Some("xml"), None)), "access_log_encoding");
         assert_eq!(option(raw("/f", Some("json"), Some("[]"))), "access_log_format");
-        let twice = RawProvider { name: "a".into(), file: RawFile::default() };
-        let providers = vec![twice.clone(), twice];
-        assert_eq!(option(RawMeshLogs { providers, ..RawMeshLogs::default() }), "extension_providers");
     }
 }

@@ -114,7 +114,7 @@ impl App {
         let tracker = Tracker::default();
         let publisher = Publisher::new(tracker.clone());
         let (compiled, compiled_watch) = watch::channel(Compiled::default());
-        let desk = Arc::new(Desk::new(registry.clone(), store, compiled_watch));
+        let desk = Arc::new(Desk::new(registry.clone(), store, compiled_watch, settings.providers.clone()));
         let stop = CancellationToken::new();
         let stop_registry = CancellationToken::new();
         let streams = TaskTracker::new();
@@ -128,7 +128,8 @@ impl App {
                 outbound_policy: settings.outbound_policy,
                 locality: settings.locality_lb.clone(),
                 trust_domains: settings.trust_domains(),
-                logs: settings.logs.clone(),
+                log: settings.log.clone(),
+                providers: settings.providers.clone(),
                 trust_domain: Some(settings.identity.trust_domain.as_str().into()),
             }),
             publisher: publisher.clone(),

@@ -52,6 +52,7 @@ mod services;
 mod shared;
 mod sight;
 mod tables;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -68,12 +69,13 @@ use sight::Sight;
 use tables::{Same, Source, Tables};
 
 use crate::{
-    access_log::MeshLogs,
+    access_log::AccessLog,
     documents::{
         self, Document, DocumentSet, DocumentSpec, Labels, LocalityLb, Verdict, by_host::ByHost,
         delegate::Resolved, hosts::Hosts,
     },
     model::{Mesh, OutboundPolicy, ServiceKey},
+    providers::Providers,
     resource::{Asked, ResourceSet},
 };
 
@@ -86,7 +88,8 @@ pub struct Compiler {
     /// How load goes by locality where no document says.
     locality: Arc<LocalityLb>,
     domains: Arc<[Arc<str>]>,
-    logs: Arc<MeshLogs>,
+    log: Option<AccessLog>,
+    providers: Arc<Providers>,
     trust_domain: Option<Arc<str>>,
     keys: Arc<tokens::KeySets>,
 }
@@ -100,8 +103,10 @@ pub struct Options {
     pub locality: LocalityLb,
     /// Trust domains whose identities are the mesh's, its own first.
     pub trust_domains: Vec<String>,
-    /// What is logged.
-    pub logs: MeshLogs,
+    /// What every proxy logs where no document says otherwise.
+    pub log: Option<AccessLog>,
+    /// What documents may name.
+    pub providers: Providers,
     /// What identities of the mesh begin with; none is the mesh's domain.
     pub trust_domain: Option<Arc<str>>,
 }
@@ -114,7 +119,10 @@ pub struct World {
     outbound_policy: OutboundPolicy,
     domain: Arc<str>,
     domains: Arc<[Arc<str>]>,
-    logs: Arc<MeshLogs>,
+    log: Option<AccessLog>,
+    providers: Arc<Providers>,
+    /// What is logged where only the mesh's documents count: of what goes out.
+    mesh_logs: Arc<[AccessLog]>,
     trust_domain: Arc<str>,
     /// Keys of issuers of tokens, by their URLs.
     keys: Arc<tokens::KeySets>,
@@ -156,11 +164,11 @@ pub struct Recompiled {
 impl Compiler {
     /// Nothing compiled yet, of a mesh for which `options` hold.
     pub fn new(options: Options) -> Self {
-        let Options { outbound_policy, locality, trust_domains, logs, trust_domain } = options;
+        let Options { outbound_policy, locality, trust_domains, log, providers, trust_domain } = options;
         let domains = trust_domains.iter().map(|domain| domain.as_str().into()).collect();
-        let (locality, logs) = (Arc::new(locality), Arc::new(logs));
+        let (locality, providers) = (Arc::new(locality), Arc::new(providers));
         let (world, resolved, keys) = (Arc::default(), Resolved::default(), Arc::default());
-        Self { world, resolved, outbound_policy, locality, domains, logs, trust_domain, keys }
+        Self { world, resolved, outbound_policy, locality, domains, log, providers, trust_domain, keys }
     }
 
     /// Takes the keys of issuers of tokens, by the URLs that documents give; the next update compiles them.
@@ -212,6 +220,7 @@ impl Compiler {
             && same(documents.gateways(), before.gateways())
             && same(documents.workload_groups(), before.workload_groups())
             && same(documents.sidecars(), before.sidecars())
+            && same(documents.telemetries(), before.telemetries())
             && same(documents.authorization_policies(), before.authorization_policies())
             && same(documents.request_authentications(), before.request_authentications())
             && self.keys == previous.keys
@@ -225,7 +234,7 @@ impl Compiler {
             same_shape && documents.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr));
         let verdict = match same_documents {
             true => previous.verdict.clone(),
-            false => Arc::new(documents::judge(&written, &mesh)),
+            false => Arc::new(documents::judge(&written, &mesh, Some(&self.providers))),
         };
         let rules = match same_rules {
             true => previous.rules.clone(),
@@ -237,19 +246,25 @@ impl Compiler {
             true => previous.checks.clone(),
             false => Arc::new(services::checks(&documents, &hosts)),
         };
+        let telemetry = telemetry::Settings { log: self.log.as_ref(), providers: &self.providers };
+        let mesh_logs = telemetry::of_mesh(telemetry, &documents, ir::Direction::Outbound).logs;
+        let same_logs = *mesh_logs == *previous.mesh_logs;
+        let mesh_logs = if same_logs { previous.mesh_logs.clone() } else { mesh_logs.into() };
         let mut compiled = BTreeMap::new();
         let mesh_wide = services::MeshWide {
             locality: &self.locality,
             domains: &self.domains,
             takes: &takes,
-            log: self.logs.mesh_wide.as_ref(),
+            logs: &mesh_logs,
         };
         let same_takes = Arc::ptr_eq(&takes, &previous.takes);
         let (mut changes, stranger) = (Vec::new(), Lens::default());
         for (key, service) in &services {
             let before = previous.compiled.get(key);
             let now = match before {
-                Some(before) if same_rules && same_checks && same_takes && before.is_of(service) => {
+                Some(before)
+                    if same_rules && same_checks && same_takes && same_logs && before.is_of(service) =>
+                {
                     before.clone()
                 }
                 _ => {
@@ -304,7 +319,9 @@ impl Compiler {
             outbound_policy: self.outbound_policy,
             domain,
             domains: self.domains.clone(),
-            logs: self.logs.clone(),
+            log: self.log.clone(),
+            providers: self.providers.clone(),
+            mesh_logs,
             trust_domain: self.trust_domain.clone().unwrap_or_else(|| mesh.domain.clone()),
             keys: self.keys.clone(),
             services,

@@ -29,6 +29,7 @@
 //! | host of HealthCheckPolicies | the oldest |
 //! | port of Gateways by servers of different classes (plain HTTP, plain TCP, TLS) or addresses | the oldest server's holds |
 //! | name on a TLS port of Gateways | the oldest |
+//! | access logs, or traces, in Telemetries of one namespace or one workload | the oldest that speaks of them |
 //! | host of ServiceEntries, or of one and a registered service | the registered one, else the oldest |
 
 use std::{
@@ -68,6 +69,7 @@ mod set;
 mod sidecar;
 pub mod status;
 mod target;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -102,6 +104,7 @@ pub use service_entry::{EntryEndpoint, EntryPort, EntryResolution, ServiceEntry}
 pub use set::DocumentSet;
 pub use sidecar::{Egress, EgressHost, FromNamespace, Ingress, Sidecar};
 pub use target::{Scope, Target, TargetKind};
+pub use telemetry::{AccessLogging, Mode, Tag, Telemetry, Tracing};
 pub use tls::{ClientMode, ClientTls, Credentials, NameForm, ServerMode, ServerTls, TlsVersion};
 pub use traffic_policy::{HttpPool, Keepalive, RetryBudget, TcpPool, TrafficPolicy};
 pub use tree::Place;
@@ -189,6 +192,8 @@ pub enum DocumentSpec {
     RateLimitPolicy(RateLimitPolicy),
     /// Authorities, for those who refer to them.
     ConfigMap(ConfigMap),
+    /// What proxies tell of their traffic.
+    Telemetry(Telemetry),
 }
 
 /// Without its text, which may be a secret.
@@ -224,6 +229,7 @@ impl Document {
             DocumentSpec::Gateway(_)
             | DocumentSpec::Sidecar(_)
             | DocumentSpec::Secret(_)
+            | DocumentSpec::Telemetry(_)
             | DocumentSpec::ConfigMap(_)
             | DocumentSpec::HealthCheckPolicy(_)
             | DocumentSpec::WorkloadEntry(_)

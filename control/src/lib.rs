@@ -11,6 +11,7 @@ pub mod jwks;
 pub mod lrs;
 pub mod model;
 pub mod peer;
+pub mod providers;
 pub mod registry;
 pub mod resource;
 pub mod settings;

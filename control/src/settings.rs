@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use weft_proto::spiffe::check_trust_domain;
 
 use crate::{
-    access_log::{MeshLogs, RawMeshLogs, RawProvider},
+    access_log::{AccessLog, RawMeshLogs},
     documents::{LocalityLb, locality},
     identity::{self, issue},
     model::{MESH_DOMAIN_DEFAULT, OutboundPolicy},
+    providers::{Providers, RawProvider},
 };
 
 mod attestation;
@@ -34,7 +35,7 @@ pub const ADMIN_BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// How long a doubtful removal is held back.
 pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(60);
 /// Every option; each is read from `WEFT_` and its name in upper case.
-pub const OPTIONS: [&str; 23] = [
+pub const OPTIONS: [&str; 22] = [
     "xds_bind",
     "admin_bind",
     "data_dir",
@@ -42,7 +43,6 @@ pub const OPTIONS: [&str; 23] = [
     "hold_down",
     "insecure_loopback",
     "locality_lb_setting",
-    "root_namespace",
     "access_log_file",
     "access_log_encoding",
     "access_log_format",
@@ -121,9 +121,6 @@ pub struct RawSettings {
     /// How load goes by locality where no DestinationRule says: YAML of Istio's `localityLbSetting`. Default: near first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality_lb_setting: Option<String>,
-    /// Namespace whose `Telemetry` documents are the whole mesh's. Default `istio-system`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root_namespace: Option<String>,
     /// File in which every proxy logs its requests, `/dev/stdout` say; Istio's `accessLogFile`. Default: none is logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log_file: Option<String>,
@@ -136,7 +133,7 @@ pub struct RawSettings {
     /// Hosts, with commas, whose keys for tokens may be fetched without TLS and from this machine. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_hosts: Option<String>,
-    /// Log files that `Telemetry` documents may name; Istio's `extensionProviders`. From a file only.
+    /// Log files and collectors that documents may name; Istio's `extensionProviders`. From a file only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extension_providers: Vec<RawProvider>,
 }
@@ -162,8 +159,10 @@ pub struct Settings {
     pub hold_down: Duration,
     /// How load goes by locality where no DestinationRule says.
     pub locality_lb: LocalityLb,
-    /// What proxies log.
-    pub logs: MeshLogs,
+    /// What every proxy logs where no document says otherwise.
+    pub log: Option<AccessLog>,
+    /// What documents may name.
+    pub providers: Providers,
     /// What becomes of captured outbound traffic that no service claims.
     pub outbound_policy: OutboundPolicy,
     /// Hosts whose keys for tokens may be fetched without TLS and from this machine.
@@ -225,12 +224,11 @@ impl Settings {
                 .map_err(|error| bad("hold_down", format!("{text:?}: {error}; write it like 60s")))?,
         };
         let logs = RawMeshLogs {
-            root_namespace: raw.root_namespace,
             file: raw.access_log_file,
             encoding: raw.access_log_encoding,
             format: raw.access_log_format,
-            providers: raw.extension_providers,
         };
+        let (log, format) = logs.check().map_err(|(option, problem)| bad(option, problem))?;
         let outbound_policy = match raw.outbound_traffic_policy.as_deref() {
             None | Some("ALLOW_ANY") => OutboundPolicy::AllowAny,
             Some("REGISTRY_ONLY") => OutboundPolicy::RegistryOnly,
@@ -242,7 +240,9 @@ impl Settings {
             }
         };
         Ok(Self {
-            logs: logs.check().map_err(|(option, problem)| bad(option, problem))?,
+            log,
+            providers: Providers::check(raw.extension_providers, &format)
+                .map_err(|problem| bad("extension_providers", problem))?,
             xds_bind: plaintext.then(|| loopback("xds_bind", raw.xds_bind, XDS_BIND_DEFAULT)).transpose()?,
             tls_bind: match raw.tls_bind {
                 Some(text) => Some(address("tls_bind", &text, TLS_BIND_DEFAULT)?),

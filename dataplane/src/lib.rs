@@ -22,5 +22,6 @@ pub mod stream;
 pub mod tcp;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod worker;
 pub mod xds;

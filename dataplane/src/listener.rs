@@ -24,6 +24,7 @@ use crate::{
     },
     stream::{Ends, Stream},
     tls::peer::Secured,
+    trace::Tracer,
     worker::{ConnectionSlot, Worker},
 };
 use chains::Facts;
@@ -53,6 +54,8 @@ pub struct Serving {
     idle_filters: bool,
     /// Its access logs.
     pub logging: Option<Rc<Logging>>,
+    /// Its traces.
+    pub tracer: Option<Rc<Tracer>>,
     /// Cancelled when its connections should finish.
     pub drain: CancellationToken,
 }
@@ -244,6 +247,11 @@ impl Serving {
             _ => None,
         };
         let logging = chain.access_logs.as_ref().map(|logs| Logging::new(logs, &worker.shared.logs));
+        let tracer = match &chain.protocol {
+            ListenerProtocol::Http(HttpListener { tracing, .. }) => tracing.as_ref(),
+            ListenerProtocol::Tcp(_) => None,
+        };
+        let tracer = tracer.map(|spec| Tracer::new(worker, spec, direction));
         let (worker, chain, drain) = (worker.clone(), chain.clone(), CancellationToken::new());
         let ends = Ends::default();
         let idle_filters = match &chain.protocol {
@@ -261,18 +269,31 @@ impl Serving {
             asked_for,
             idle_filters,
             logging,
+            tracer,
             drain,
         })
     }
 
     /// The same for one connection.
     fn of(&self, ends: Ends) -> Self {
-        let Self { worker, chain, direction, inline, idle_filters, logging, drain, .. } = self;
+        let Self { worker, chain, direction, inline, idle_filters, logging, tracer, drain, .. } = self;
         let (worker, chain, inline) = (worker.clone(), chain.clone(), inline.clone());
         let (direction, idle_filters) = (*direction, *idle_filters);
-        let (logging, drain) = (logging.clone(), drain.clone());
+        let (logging, tracer, drain) = (logging.clone(), tracer.clone(), drain.clone());
         let (secured, asked_for) = (None, None);
-        Self { worker, chain, direction, inline, ends, secured, asked_for, idle_filters, logging, drain }
+        Self {
+            worker,
+            chain,
+            direction,
+            inline,
+            ends,
+            secured,
+            asked_for,
+            idle_filters,
+            logging,
+            tracer,
+            drain,
+        }
     }
 }
 

@@ -310,6 +310,9 @@ fn ready(
     if edge && let Some(client) = serving.ends.remote {
         head::forwarded_for(&mut headers, client.ip());
     }
+    if let Some(trace) = &mut record.trace {
+        trace.send(&mut headers);
+    }
     // The outer level has the last word, as in Envoy.
     head::mutate(&mut headers, &chosen.request_headers);
     head::mutate(&mut headers, &route.request_headers);

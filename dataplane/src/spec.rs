@@ -15,6 +15,7 @@ mod rbac;
 mod retry;
 mod tls;
 mod token;
+mod tracing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +40,7 @@ pub use rbac::*;
 pub use retry::*;
 pub use tls::*;
 pub use token::*;
+pub use tracing::*;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::Scheme};
 use regex::bytes::Regex;
@@ -125,6 +127,8 @@ pub struct HttpListener {
     pub stat_prefix: Arc<str>,
     /// Name of the route table (RDS), looked up in the snapshot; or inline.
     pub routes: RouteSource,
+    /// How requests are traced; none is not at all.
+    pub tracing: Option<Arc<Tracing>>,
     /// Filters before the router, in order.
     pub filters: Vec<HttpFilter>,
     /// Largest header block, bytes.

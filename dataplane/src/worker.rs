@@ -37,6 +37,7 @@ use crate::{
         shaping::Shaping,
     },
     tls::{contexts::Contexts, server::ServerContext},
+    trace::export::Batches,
 };
 
 /// How often idle connections are looked over and failed binds repeated.
@@ -207,6 +208,8 @@ pub struct Worker {
     pub series: SeriesCache,
     /// What it tells the control plane of its traffic.
     pub loads: Arc<WorkerLoads>,
+    /// What it tells collectors of its requests.
+    pub spans: Batches,
     /// Its connections.
     pub tasks: TaskTracker,
     snapshot: RefCell<Rc<Snapshot>>,
@@ -225,6 +228,7 @@ impl Worker {
         Rc::new(Self {
             series: SeriesCache::new(shared.traffic.worker()),
             loads: shared.loads.worker(),
+            spans: Batches::default(),
             tasks: TaskTracker::new(),
             snapshot: RefCell::default(),
             contexts: RefCell::default(),

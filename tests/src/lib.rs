@@ -6,6 +6,7 @@ pub mod access_log;
 pub mod backend;
 pub mod case;
 pub mod client;
+pub mod collector;
 pub mod consul;
 pub mod envoy;
 pub mod grpc;

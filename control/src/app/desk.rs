@@ -15,6 +15,7 @@ use crate::{
         self, Document, DocumentSet, Problem, Severity, Verdict,
         status::{Condition, ConditionKind, Status},
     },
+    providers::Providers,
     registry::{Registry, View},
     store::{Committed, DocumentKey, DocumentStore, OWNER_API, Snapshot, StoreError, Write},
 };
@@ -102,16 +103,20 @@ pub struct Desk {
     shelf: Mutex<Shelf>,
     applying: tokio::sync::Mutex<()>,
     compiled: watch::Receiver<Compiled>,
+    providers: Providers,
 }
 
 impl Desk {
-    /// A desk over a registry and a store; `compiled` tells how far compiling has come.
+    /// A desk over a registry and a store; `compiled` tells how far compiling has come, `providers` what documents may
+    /// name.
     pub fn new(
         registry: Arc<Registry>,
         store: Arc<dyn DocumentStore>,
         compiled: watch::Receiver<Compiled>,
+        providers: Providers,
     ) -> Self {
-        Self { registry, store, shelf: Mutex::default(), applying: tokio::sync::Mutex::default(), compiled }
+        let (shelf, applying) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { registry, store, shelf, applying, compiled, providers }
     }
 
     /// The store.
@@ -159,11 +164,12 @@ impl Desk {
             let created_at_seconds = known.map_or(i64::MAX, |known| known.created_at_seconds);
             after.insert(Arc::new(Document { created_at_seconds, ..document.clone() }));
         }
-        let known = documents::check(&before, &view.mesh);
+        let check = |set| documents::judge(set, &view.mesh, Some(&self.providers)).problems;
+        let known = check(&before);
         let ours = |problem: &Problem| texts.iter().any(|text| *text.origin == *problem.origin);
         // What was wrong before does not stop an apply that has nothing to do with it.
         problems.extend(
-            documents::check(&after, &view.mesh)
+            check(&after)
                 .into_iter()
                 .filter(|problem| ours(problem) || (is_error(problem) && !known.contains(problem))),
         );

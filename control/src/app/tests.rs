@@ -47,7 +47,8 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
         mesh_domain: "cluster.local".to_owned(),
         hold_down: Duration::from_secs(60),
         locality_lb: Default::default(),
-        logs: Default::default(),
+        log: None,
+        providers: Default::default(),
         jwks_hosts: Default::default(),
         outbound_policy: crate::model::OutboundPolicy::default(),
     }

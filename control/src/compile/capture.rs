@@ -142,6 +142,7 @@ impl Port {
             bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, number)).into(),
             direction: Direction::Outbound,
             access_logs: Vec::new(),
+            tracing: None,
             way: Way::Handed,
             inspection: Inspection {
                 original_destination: false,
@@ -194,6 +195,7 @@ pub(crate) fn outbound(bind: SocketAddr, policy: OutboundPolicy) -> Listener {
         bind: bind.into(),
         direction: Direction::Outbound,
         access_logs: Vec::new(),
+        tracing: None,
         way: Way::HandOver,
         inspection: Inspection::default(),
         chains: vec![no_loop(bind)],
@@ -233,6 +235,7 @@ pub(crate) fn inbound(
         bind: bind.into(),
         direction: Direction::Inbound,
         access_logs: Vec::new(),
+        tracing: None,
         way: Way::Socket,
         inspection: Inspection { original_destination: true, patience: peers::patience(&chains) },
         chains,

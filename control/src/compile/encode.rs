@@ -24,6 +24,7 @@ pub(crate) mod listener;
 pub(crate) mod route;
 pub(crate) mod tls;
 mod tokens;
+mod tracing;
 
 fn any<M: Message>(name: &str, message: &M) -> Any {
     Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }

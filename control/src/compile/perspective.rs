@@ -42,7 +42,7 @@ impl Perspective {
             locality: &world.locality,
             domains: &world.domains,
             takes: &world.takes,
-            log: world.logs.mesh_wide.as_ref(),
+            logs: &world.mesh_logs,
         };
         for (key, service) in &world.services {
             let Some(common) = world.compiled.get(key) else { continue };

@@ -19,7 +19,7 @@ impl Reached {
     pub(crate) fn new(
         service: &Service,
         tcp_idle_timeout: Option<Duration>,
-        log: Option<&AccessLog>,
+        logs: &[AccessLog],
         before: Option<&Self>,
     ) -> Self {
         let names = names::of_service(service).map(|names| {
@@ -28,7 +28,7 @@ impl Reached {
             same.cloned().unwrap_or_else(|| names.resource())
         });
         let listeners = capture::of_service(service, tcp_idle_timeout).into_iter().map(|mut listener| {
-            listener.access_logs.extend(log.cloned());
+            listener.access_logs.extend_from_slice(logs);
             let mut known = before.into_iter().flat_map(|before| &before.listeners);
             let same = known.find(|known| known.name == listener.name && known.version == version(&listener));
             same.cloned().unwrap_or_else(|| Arc::new(listener_resource(&listener, Arc::new([]))))

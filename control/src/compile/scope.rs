@@ -15,7 +15,7 @@ use super::{
     capture, connections, gateways, grpc,
     ir::{
         Access, Cluster, Direction, Discovery, Endpoint, Endpoints, Http, HttpVersion, Limits, Listener,
-        LocalityEndpoints, RouteConfig, Serves, Tcp, TokenProvider, VirtualHost,
+        LocalityEndpoints, RouteConfig, Serves, Tcp, TokenProvider, Tracing, VirtualHost,
     },
     limits,
     peers::{self, Doors},
@@ -23,11 +23,13 @@ use super::{
     services::{self, Viewer},
     sight::Sight,
     tables::{self, OUTBOUND_HTTP},
+    telemetry::{self, Spans, Told},
     tokens,
 };
 use crate::{
     documents::{Document, HealthCheck, MtlsMode, ServerClass, TargetKind, WorkloadGroup},
     model::{Health, Locality, OutboundPolicy, Port, Protocol, Service},
+    providers::Collector,
     resource::{Asked, Kind, ResourceSet},
 };
 
@@ -82,10 +84,47 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn listener(&mut self, mut listener: Listener, documents: Vec<Arc<str>>) {
-        listener.access_logs.extend(self.sight.world().logs.mesh_wide.clone());
+    fn listener(&mut self, listener: Listener, documents: Vec<Arc<str>>) {
+        self.listener_of("", listener, documents);
+    }
+
+    /// A listener of one of the node's workloads, by its name; an empty one is the node's own.
+    fn listener_of(&mut self, workload: &str, mut listener: Listener, mut documents: Vec<Arc<str>>) {
+        let told = self.told(workload, listener.direction);
+        listener.access_logs = told.logs;
+        listener.tracing = told.spans.and_then(|spans| self.tracing(workload, spans));
+        documents.extend(told.documents);
         let resource = services::listener_resource(&listener, documents.into());
         self.set.insert(Kind::Listener, Arc::new(resource));
+    }
+
+    /// What is told of a workload's traffic.
+    fn told(&self, workload: &str, direction: Direction) -> Told {
+        let world = self.sight.world();
+        let settings = telemetry::Settings { log: world.log.as_ref(), providers: &world.providers };
+        telemetry::of(settings, &world.documents, self.workload(workload, &[]), direction)
+    }
+
+    /// How requests are traced; not, while nobody knows the collector.
+    fn tracing(&mut self, workload: &str, spans: Spans) -> Option<Tracing> {
+        let Collector { host, namespace, port, transport } = spans.collector;
+        let (service, port) = self.port(&host, port)?;
+        if namespace.is_some_and(|namespace| namespace != service.key.namespace) {
+            return None;
+        }
+        let cluster: Arc<str> = cluster_name(port.number, "", &service.host).into();
+        let authority = format!("{}:{}", service.host, port.number).into();
+        self.clusters.insert(cluster.clone());
+        let namespace = self.workload(workload, &[]).namespace;
+        let name = if workload.is_empty() { &self.node.workload } else { workload };
+        Some(Tracing {
+            cluster,
+            authority,
+            transport,
+            service: format!("{name}.{namespace}").into(),
+            sampling_milli: spans.sampling_milli,
+            tags: spans.tags.into_iter().collect(),
+        })
     }
 
     /// What a gRPC client or server asks for by the name of its target or address; nothing where that means nothing.
@@ -305,7 +344,7 @@ impl Scope<'_> {
         }
         let mut listener = Listener::plain(name, bind, Direction::Inbound, serves);
         self.close_doors(&mut listener, mode);
-        self.listener(listener, shaped);
+        self.listener_of(&inbound.workload, listener, shaped);
     }
 
     /// Which mutual TLS a port of the workload takes; an empty name is the node's own workload.
@@ -403,6 +442,7 @@ impl Scope<'_> {
             self.clusters.extend(self.sight.clusters_of_tables().cloned());
         }
         self.route_captured();
+        self.log_captured();
         let seen = self.sight.all_compiled();
         let ports = capture::ports(seen.map(|compiled| (compiled.service(), compiled.tcp_idle_timeout)));
         for (number, port) in ports {
@@ -428,6 +468,23 @@ impl Scope<'_> {
                 let documents = self.route_connections(&mut listener, service, port);
                 if !documents.is_empty() {
                     self.listener(listener, documents);
+                }
+            }
+        }
+    }
+
+    /// Listeners at the addresses of services are everybody's, unless the client logs what others do not.
+    fn log_captured(&mut self) {
+        if *self.told("", Direction::Outbound).logs == *self.sight.world().mesh_logs {
+            return;
+        }
+        let seen: Vec<_> = self.sight.all_compiled().cloned().collect();
+        for compiled in seen {
+            for listener in capture::of_service(compiled.service(), compiled.tcp_idle_timeout) {
+                let found = self.set.find(Kind::Listener, &listener.name);
+                let shared = &compiled.reached.listeners;
+                if found.is_some_and(|found| shared.iter().any(|shared| Arc::ptr_eq(shared, found))) {
+                    self.listener(listener, Vec::new());
                 }
             }
         }

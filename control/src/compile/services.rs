@@ -87,7 +87,7 @@ pub(crate) struct Compiled {
     locality: Arc<LocalityLb>,
     domains: Arc<[Arc<str>]>,
     takes: Arc<Policies>,
-    log: Option<AccessLog>,
+    logs: Arc<[AccessLog]>,
     pub(crate) tcp_idle_timeout: Option<Duration>,
     /// How clients that know nothing reach it.
     pub(crate) reached: Reached,
@@ -173,7 +173,7 @@ impl Compiled {
     /// The same for a newer version of the service.
     pub(crate) fn with(self: &Arc<Self>, service: &Arc<Service>) -> Arc<Self> {
         let Self { locality, domains, takes, .. } = &**self;
-        let mesh_wide = MeshWide { locality, domains, takes, log: self.log.as_ref() };
+        let mesh_wide = MeshWide { locality, domains, takes, logs: &self.logs };
         compile(service, self.rules.clone(), mesh_wide, Some(self))
     }
 
@@ -341,7 +341,7 @@ pub(crate) struct MeshWide<'a> {
     /// What workloads take, where any might take plain text alone.
     pub(crate) takes: &'a Arc<Policies>,
     /// What is written of requests and connections.
-    pub(crate) log: Option<&'a AccessLog>,
+    pub(crate) logs: &'a Arc<[AccessLog]>,
 }
 
 /// Compiles a service; what equals its predecessor stays the same allocation, the whole where nothing changed.
@@ -355,6 +355,7 @@ pub(crate) fn compile(
         && previous.is_of(service)
         && previous.has_rules(&rules)
         && Arc::ptr_eq(&previous.takes, mesh_wide.takes)
+        && previous.logs == *mesh_wide.logs
     {
         return previous.clone();
     }
@@ -365,9 +366,9 @@ pub(crate) fn compile(
         locality: mesh_wide.locality.clone(),
         domains: mesh_wide.domains.clone(),
         takes: mesh_wide.takes.clone(),
-        log: mesh_wide.log.cloned(),
+        logs: mesh_wide.logs.clone(),
         tcp_idle_timeout,
-        reached: Reached::new(service, tcp_idle_timeout, mesh_wide.log, reached_before),
+        reached: Reached::new(service, tcp_idle_timeout, mesh_wide.logs, reached_before),
         rules,
         plain: Arc::default(),
         looks_at: None,

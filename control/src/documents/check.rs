@@ -16,6 +16,7 @@ use super::{
 use crate::model::{Mesh, ServiceKey};
 
 pub(super) mod gateways;
+pub(super) mod providers;
 
 /// Problems of Istio's kinds, kind by kind, the oldest document first.
 pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem> {

@@ -8,7 +8,7 @@ use super::{
     problem::Report,
     rate_limit,
     reader::{At, Located, Object, nearest},
-    request_authentication, secret, service_entry, sidecar, virtual_service, workload_group,
+    request_authentication, secret, service_entry, sidecar, telemetry, virtual_service, workload_group,
 };
 
 /// One kind.
@@ -59,21 +59,24 @@ const ISTIO_NETWORKING: &str = "networking.istio.io";
 
 const ISTIO_SECURITY: &str = "security.istio.io";
 
+const ISTIO_TELEMETRY: &str = "telemetry.istio.io";
+
 /// Kubernetes' own.
 const CORE: &str = "";
 
 /// Our own.
 const WEFT: &str = "weft.dev";
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     (ISTIO_NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
     (ISTIO_SECURITY, &["v1", "v1beta1"]),
+    (ISTIO_TELEMETRY, &["v1", "v1alpha1"]),
     (gateway_api::GROUP, &["v1", "v1beta1", "v1alpha3", "v1alpha2"]),
     (CORE, &["v1"]),
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 23] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -110,6 +113,9 @@ const KINDS: [Kind; 22] = [
             authorization::read(at, annotations, report).map(DocumentSpec::AuthorizationPolicy)
         }),
     },
+    Kind::plain(ISTIO_TELEMETRY, "Telemetry", |at, report| {
+        telemetry::read(at, report).map(DocumentSpec::Telemetry)
+    }),
     Kind {
         namespaced: false,
         ..Kind::plain(gateway_api::GROUP, "GatewayClass", |at, report| {

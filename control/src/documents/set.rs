@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway,
     HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, RateLimitPolicy, RequestAuthentication, Secret,
-    ServiceEntry, Sidecar, VirtualService, WorkloadGroup, config_map,
+    ServiceEntry, Sidecar, Telemetry, VirtualService, WorkloadGroup, config_map,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -144,6 +144,14 @@ impl DocumentSet {
     pub fn workload_groups(&self) -> impl Iterator<Item = (&Arc<Document>, &WorkloadGroup)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::WorkloadGroup(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// What proxies tell of their traffic, the oldest first.
+    pub fn telemetries(&self) -> impl Iterator<Item = (&Arc<Document>, &Telemetry)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::Telemetry(spec) => Some((document, spec)),
             _ => None,
         })
     }

@@ -17,7 +17,7 @@ use super::{
     gateway_api::ParentKind,
     status::{Condition, ConditionKind, Status, Statuses},
 };
-use crate::model::Mesh;
+use crate::{model::Mesh, providers::Providers};
 
 /// What documents are told, and what comes of routes.
 #[derive(Debug, Default)]
@@ -37,13 +37,15 @@ const OVERRULES: &str = "Overrules";
 /// Problems of a set of documents over a mesh, kind by kind, the oldest document first. Errors are what no change of the
 /// mesh can heal; what a service that appears later would heal is a warning.
 pub fn check(documents: &DocumentSet, mesh: &Mesh) -> Vec<Problem> {
-    judge(documents, mesh).problems
+    judge(documents, mesh, None).problems
 }
 
-/// Problems as [`check`] has them, and all that comes of the same look at things.
-pub fn judge(documents: &DocumentSet, mesh: &Mesh) -> Verdict {
+/// Problems as [`check`] has them, those of providers that documents name where it is known which there are, and all that
+/// comes of the same look at things.
+pub fn judge(documents: &DocumentSet, mesh: &Mesh, providers: Option<&Providers>) -> Verdict {
     let view = View::new(documents, mesh);
     let mut problems = check::problems(&view, documents);
+    problems.extend(providers.into_iter().flat_map(|known| check::providers::problems(documents, known)));
     let (attachments, mut statuses) = attach::attach(documents, &mesh.services, &mut problems);
     let rules = claims::mesh_rules(
         documents,

@@ -42,6 +42,8 @@ pub enum RequestBody {
     },
     /// A copy of what comes from downstream.
     Copy(TapReader),
+    /// What is all there already; empty once it is sent.
+    Whole(Bytes),
 }
 
 /// The body that comes from downstream.
@@ -224,6 +226,10 @@ impl Body for RequestBody {
         let (source, sent, generation) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
             Self::Copy(reader) => return reader.poll(cx),
+            Self::Whole(bytes) => {
+                let rest = std::mem::take(bytes);
+                return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
+            }
             Self::Relay { source, sent, generation } => (source, sent, generation),
         };
         if *generation != source.generation.get() {
@@ -249,6 +255,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Copy(reader) => reader.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::Relay { source, sent, .. } => match &*source.gathered.borrow() {
                 Some(end) => *sent >= source.kept.borrow().len() + usize::from(end.trailers.is_some()),
                 None => {
@@ -263,6 +270,7 @@ impl Body for RequestBody {
         let exact = match self {
             Self::Empty => Some(0),
             Self::Copy(reader) => reader.size(),
+            Self::Whole(bytes) => Some(bytes.len() as u64),
             Self::Relay { source, sent, .. } => match &*source.gathered.borrow() {
                 Some(Gathered { trailers: Some(_) }) => None,
                 gathered => {

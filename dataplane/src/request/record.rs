@@ -23,11 +23,13 @@ use crate::{
     fault::{Cause, Details, Fault, Flags},
     listener::Serving,
     spec::{Destination, Direction, Route, Workload},
+    stream::Ends,
     telemetry::{
         load::{Attempt, Dropped, Ending},
         metrics::{Series, WorkerTraffic, label},
     },
     tls::peer::Secured,
+    trace::Trace,
     worker::Worker,
 };
 
@@ -109,6 +111,10 @@ pub struct Record {
     pub response_bytes: u64,
     /// Holds the request's place within its cluster's limit.
     pub active: Option<Counted>,
+    /// The trace that it belongs to, where requests are traced.
+    pub trace: Option<Trace>,
+    /// The ends of its connection, for its span.
+    ends: Ends,
     /// What the access logs will need, where there are any.
     log: Option<Log>,
     settled: bool,
@@ -134,12 +140,16 @@ impl Record {
             notes.request_headers(logs, request.headers());
             log
         });
+        let trace = serving.tracer.as_ref();
+        let trace = trace.map(|tracer| serving.worker.with_rng(|rng| tracer.begin(request, rng)));
         Box::new(Self {
             worker: serving.worker.clone(),
             secured: serving.secured.clone(),
             started: Instant::now(),
             direction: serving.direction,
             grpc,
+            trace,
+            ends: serving.ends,
             log,
             target: Target::None,
             under_way: None,
@@ -311,7 +321,10 @@ impl Drop for Record {
         series.duration_ms.observe(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         series.request_bytes.observe(self.source.as_ref().map_or(0, |source| source.bytes()));
         series.response_bytes.observe(self.response_bytes);
-        let Some(log) = self.log.take() else { return };
+        let (log, trace) = (self.log.take(), self.trace.take().filter(Trace::is_sampled));
+        if log.is_none() && trace.is_none() {
+            return;
+        }
         let facts = Facts {
             began: self.started,
             time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
@@ -329,7 +342,12 @@ impl Drop for Record {
             target: &self.target,
             attempts: self.attempts,
         };
-        self.worker.with_rng(|rng| log.write(&facts, rng));
+        if let Some(trace) = trace {
+            trace.end(&self.worker, &facts, &self.ends);
+        }
+        if let Some(log) = log {
+            self.worker.with_rng(|rng| log.write(&facts, rng));
+        }
     }
 }
 

@@ -163,6 +163,7 @@ fn spec(cluster: Cluster, endpoints: Arc<EndpointSet>, action: RouteAction) -> S
         chains: chains(ListenerProtocol::Http(HttpListener {
             stat_prefix: "l".into(),
             routes: RouteSource::Named("t".into()),
+            tracing: None,
             filters: Vec::new(),
             headers_bytes_max: 64 * 1024,
             headers_count_max: 100,

@@ -26,6 +26,7 @@ mod secret;
 mod tests;
 mod tls;
 mod token;
+mod tracing;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -35,7 +35,7 @@ use weft_proto::xds::envoy::{
     },
 };
 
-use super::{access, access_log, address, ads, any, duration, filter, flag, number, tls};
+use super::{access, access_log, address, ads, any, duration, filter, flag, number, tls, tracing};
 use crate::compile::ir::{
     Application, Chain, ChainMatch, Direction, Http, Listener, Serves, Tcp, Transport, Way,
 };
@@ -219,6 +219,8 @@ fn http(listener: &Listener, of: &Http) -> Filter {
         route_specifier: Some(RouteSpecifier::Rds(rds)),
         http_filters: filter::of_listener(listener.direction, &of.tokens),
         access_log: access_log::logs(&listener.access_logs),
+        tracing: listener.tracing.as_ref().map(tracing::tracing),
+        request_id_extension: listener.tracing.as_ref().map(|_| tracing::request_id()),
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: duration(IDLE_TIMEOUT),
             max_headers_count: number(HEADERS_COUNT_MAX),

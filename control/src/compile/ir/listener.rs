@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use weft_proto::node::Address;
 
 use super::{Access, ServerTls, TokenProvider};
-use crate::access_log::AccessLog;
+use crate::{access_log::AccessLog, documents::Tag, providers};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Listener {
@@ -15,6 +15,8 @@ pub(crate) struct Listener {
     pub(crate) direction: Direction,
     /// What is written of each request or connection.
     pub(crate) access_logs: Vec<AccessLog>,
+    /// How requests are traced.
+    pub(crate) tracing: Option<Tracing>,
     pub(crate) way: Way,
     pub(crate) inspection: Inspection,
     /// At least one, or a default. No two are for the same connections.
@@ -28,6 +30,21 @@ pub(crate) enum Direction {
     Inbound,
     Outbound,
     Gateway,
+}
+
+/// Spans of requests, and the cluster that takes them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tracing {
+    pub(crate) cluster: Arc<str>,
+    /// What the cluster's hosts are called, with the port.
+    pub(crate) authority: Arc<str>,
+    pub(crate) transport: providers::Transport,
+    /// Who tells: `workload.namespace`.
+    pub(crate) service: Arc<str>,
+    /// Share of requests without a trace of their own, in thousandths of a percent.
+    pub(crate) sampling_milli: u32,
+    /// By name.
+    pub(crate) tags: Vec<(Arc<str>, Tag)>,
 }
 
 /// How connections come in.
@@ -126,6 +143,7 @@ impl Listener {
             bind,
             direction,
             access_logs: Vec::new(),
+            tracing: None,
             way: Way::Socket,
             inspection: Inspection::default(),
             chains: Vec::new(),

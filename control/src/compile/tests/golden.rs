@@ -14,7 +14,9 @@ use super::{
     *,
 };
 use crate::{
+    access_log::RawMeshLogs,
     documents,
+    providers::{Providers, RawProvider},
     registry::{fact, merge, source::Source},
     virtual_ips::VirtualIps,
 };
@@ -43,6 +45,11 @@ struct Input {
     /// Hosts that it asks for on demand.
     #[serde(default)]
     hosts: Vec<String>,
+    /// The mesh's `access_log_file`.
+    access_log_file: Option<String>,
+    /// The mesh's `extension_providers`.
+    #[serde(default)]
+    providers: Vec<RawProvider>,
     /// Kinds to show: clusters, endpoints, listeners, routes, names; and `status` of the documents.
     show: Vec<String>,
 }
@@ -290,7 +297,11 @@ fn outcome(text: &str) -> String {
     };
     let policy =
         if input.node.registry_only { OutboundPolicy::RegistryOnly } else { OutboundPolicy::AllowAny };
-    let mut compiler = Compiler::new(Options { outbound_policy: policy, ..Options::default() });
+    let logs = RawMeshLogs { file: input.access_log_file, ..RawMeshLogs::default() };
+    let (log, format) = logs.check().unwrap();
+    let providers = Providers::check(input.providers, &format).unwrap();
+    let options = Options { outbound_policy: policy, log, providers, ..Options::default() };
+    let mut compiler = Compiler::new(options);
     let world = compiler.update(mesh, documents);
     let set = world.resources_asked(&node(&input.node), &asked);
     let (show_status, kinds): (Vec<String>, _) = input.show.into_iter().partition(|name| name == "status");

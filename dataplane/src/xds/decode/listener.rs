@@ -9,22 +9,25 @@ use weft_proto::xds::{
             core::v3::{HttpProtocolOptions, TrafficDirection},
             listener::v3::{Listener as RawListener, ListenerFilter, listener_filter},
         },
-        extensions::filters::{
-            http::router::v3::Router,
-            listener::{
-                http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
-                tls_inspector::v3::TlsInspector,
-            },
-            network::{
-                http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter as RawFilter,
-                    http_connection_manager::{
-                        CodecType, ForwardClientCertDetails, RouteSpecifier, UpgradeConfig,
-                    },
-                    http_filter,
+        extensions::{
+            filters::{
+                http::router::v3::Router,
+                listener::{
+                    http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
+                    tls_inspector::v3::TlsInspector,
                 },
-                tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+                network::{
+                    http_connection_manager::v3::{
+                        HttpConnectionManager, HttpFilter as RawFilter,
+                        http_connection_manager::{
+                            CodecType, ForwardClientCertDetails, RouteSpecifier, UpgradeConfig,
+                        },
+                        http_filter,
+                    },
+                    tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+                },
             },
+            request_id::uuid::v3::UuidRequestIdConfig,
         },
     },
     google::protobuf::{Any, BoolValue, UInt32Value},
@@ -32,7 +35,7 @@ use weft_proto::xds::{
 
 use super::{
     At, Refusal, access_log, chain, cluster::ads_only, duration, endpoint, filter, hash, is, nothing_left,
-    optional_duration, pass_over, required, route, unknown_type, unpack,
+    optional_duration, pass_over, required, route, tracing, unknown_type, unpack,
 };
 use crate::spec::{
     AccessLogs, CertParts, ClientCert, Direction, EndpointAddress, HeaderMutation, HttpFilter, HttpListener,
@@ -180,6 +183,7 @@ fn http(mut raw: HttpConnectionManager) -> Decoded {
         }
         None => return Err(Refusal::new("route_specifier", "missing")),
     };
+    let tracing = raw.tracing.take().map_or(Ok(None), tracing::tracing).at("tracing")?;
     let filters = http_filters(take(&mut raw.http_filters))?;
     let common = raw.common_http_protocol_options.take().unwrap_or_default();
     let common = common_options(common).at("common_http_protocol_options")?;
@@ -213,6 +217,7 @@ fn http(mut raw: HttpConnectionManager) -> Decoded {
     let listener = HttpListener {
         stat_prefix,
         routes,
+        tracing,
         filters,
         headers_bytes_max: kib as usize * 1024,
         headers_count_max: common.headers_count_max as usize,
@@ -260,9 +265,23 @@ fn http_leftovers(mut raw: HttpConnectionManager) -> Result<(), Refusal> {
     // Cosmetics of the `server` header and patience while closing.
     pass_over!(raw: server_name, server_header_transformation, drain_timeout, drain_timeout_jitter, delayed_close_timeout,
         stream_flush_timeout, http1_safe_max_connection_duration, append_local_overload);
+    if let Some(extension) = raw.request_id_extension.take() {
+        let any = extension.typed_config.unwrap_or_default();
+        request_id(&any).at("request_id_extension.typed_config")?;
+    }
     let zero =
         |timeout: &weft_proto::xds::google::protobuf::Duration| (timeout.seconds, timeout.nanos) != (0, 0);
     raw.request_timeout = raw.request_timeout.filter(zero);
+    nothing_left(&raw)
+}
+
+/// Ids of requests say nothing of traces here, and traces are not drawn by them.
+fn request_id(any: &Any) -> Result<(), Refusal> {
+    if !is::<UuidRequestIdConfig>(any) {
+        return Err(unknown_type(any));
+    }
+    let mut raw: UuidRequestIdConfig = unpack(any)?;
+    pass_over!(raw: pack_trace_reason, use_request_id_for_trace_sampling);
     nothing_left(&raw)
 }
 

@@ -13,8 +13,10 @@ use weft_proto::xds::envoy::{
         endpoint::v3::ClusterLoadAssignment,
         listener::v3::Listener,
         route::v3::{RouteConfiguration, VirtualHost},
+        trace::v3::OpenTelemetryConfig,
     },
     extensions::{
+        access_loggers::file::v3::FileAccessLog,
         filters::{
             http::{
                 buffer::v3::{Buffer, BufferPerRoute},
@@ -39,6 +41,7 @@ use weft_proto::xds::envoy::{
         },
         path::r#match::uri_template::v3::UriTemplateMatchConfig,
         rate_limit_descriptors::expr::v3::Descriptor,
+        request_id::uuid::v3::UuidRequestIdConfig,
         retry::{
             host::previous_hosts::v3::PreviousHostsPredicate,
             priority::previous_priorities::v3::PreviousPrioritiesConfig,
@@ -160,6 +163,9 @@ fn unpacked(type_url: &str, bytes: &[u8]) -> String {
     match type_url.rsplit('.').next().unwrap() {
         "HttpConnectionManager" => text::<HttpConnectionManager>(bytes),
         "TcpProxy" => text::<TcpProxy>(bytes),
+        "UuidRequestIdConfig" => text::<UuidRequestIdConfig>(bytes),
+        "FileAccessLog" => text::<FileAccessLog>(bytes),
+        "OpenTelemetryConfig" => text::<OpenTelemetryConfig>(bytes),
         "Buffer" => text::<Buffer>(bytes),
         "BufferPerRoute" => text::<BufferPerRoute>(bytes),
         "Cors" => text::<Cors>(bytes),
