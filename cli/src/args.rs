@@ -54,6 +54,10 @@ pub enum Command {
     Status(command::status::StatusArgs),
     /// End a proxy without failing a request
     Drain(command::drain::DrainArgs),
+    /// Tell how services do: rate, success and latency of each version
+    Stat(command::traffic::TrafficArgs),
+    /// Tell who calls whom, how often and how well
+    Edges(command::traffic::TrafficArgs),
     /// Work with the sources that feed the registry
     Source(command::source::SourceArgs),
     /// Make tokens with which proxies and adapters join the mesh
@@ -87,6 +91,8 @@ impl Cli {
             Command::Validate(args) => command::wait_for(command::validate::run(args)),
             Command::Status(args) => command::wait_for(command::status::run(args)),
             Command::Drain(args) => command::wait_for(command::drain::run(args)),
+            Command::Stat(args) => command::wait_for(command::traffic::stat(args)),
+            Command::Edges(args) => command::wait_for(command::traffic::edges(args)),
             Command::Source(args) => command::wait_for(command::source::run(args)),
             Command::Token(args) => command::wait_for(command::token::run(args)),
             Command::Ca(args) => command::wait_for(command::ca::run(args)),
@@ -153,6 +159,9 @@ mod tests {
         check("weft status --wait", true);
         check("weft status --wait=5s -o jsonl", true);
         check("weft ps", true);
+        check("weft stat", true);
+        check("weft stat api -n shop --window 5m -o wide", true);
+        check("weft edges -o json", true);
         check("weft source confirm consul/dc1", true);
         check("weft token create -n shop --service-account web --ttl 24h", true);
         check("weft token create --adapter consul/dc1 -o json", true);
@@ -184,6 +193,7 @@ mod tests {
         check("weft delete vs", false);
         check("weft delete services api", false);
         check("weft validate", false);
+        check("weft edges --window soon", false);
         check("weft source confirm", false);
         check("weft token create", false);
         check("weft token create --service-account web --adapter files", false);

@@ -10,12 +10,14 @@ pub mod control;
 pub mod delete;
 mod document_status;
 pub mod drain;
+mod flow;
 pub mod get;
 pub mod intercept;
 pub mod proxy;
 pub mod source;
 pub mod status;
 pub mod token;
+pub mod traffic;
 pub mod validate;
 pub mod version;
 

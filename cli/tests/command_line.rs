@@ -55,6 +55,8 @@ fn an_absent_control_plane_ends_with_3_and_says_what_to_do() {
         &["get", "services"][..],
         &["status"],
         &["status", "--wait=1s"],
+        &["edges"],
+        &["stat", "api"],
         &["delete", "vs", "x"],
         &["source", "confirm", "consul/dc1"],
     ] {

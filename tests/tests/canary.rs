@@ -1,6 +1,10 @@
 //! A canary from its first share to its end, by the command line, with traffic through both proxies, which report it.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use serde_json::Value as Json;
 use weft_proto::{admin::v1::TrafficRequest, node::NodeMetadata};
@@ -158,6 +162,22 @@ async fn both_proxies_are_seen(shop: &Shop) {
         Err(format!("{found:#?}"))
     })
     .await;
+    let items = |arguments: &[&str]| {
+        let output = shop.mesh.command(&[arguments, &["--window", "15m", "-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let listed: Json = serde_json::from_slice(&output.stdout).unwrap();
+        listed["items"].as_array().cloned().unwrap()
+    };
+    let edges = items(&["edges", "reviews"]);
+    let from = |edge: &Json| edge["sourceWorkload"].as_str().unwrap().to_owned();
+    assert_eq!(edges.iter().map(from).collect::<BTreeSet<_>>(), ["batch", "web"].map(str::to_owned).into());
+    let parts = items(&["stat", "reviews", "-n", "default"]);
+    let versions = parts.iter().map(|part| part["version"].as_str().unwrap().to_owned());
+    assert!(
+        versions.collect::<BTreeSet<_>>().is_superset(&["v1", "v2"].map(str::to_owned).into()),
+        "{parts:#?}"
+    );
+    assert_eq!(shop.mesh.command(&["edges", "nobody"]).status.code(), Some(4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,10 @@
 //! The versions of a service as a listing.
 
-use serde_json::{Value, json};
-use weft_proto::admin::v1::{CanaryResponse, CanaryVersion, Flow};
+use serde_json::json;
+use weft_proto::admin::v1::{CanaryResponse, CanaryVersion};
 
 use crate::{
+    command::flow,
     failure::{Exit, Failure},
     output::{Format, Item, Listing, OutputArgs, column, wide},
 };
@@ -51,16 +52,16 @@ fn item(told: &CanaryResponse, version: &CanaryVersion) -> Item {
         cells: vec![
             version.version.clone(),
             format!("{}%", version.weight),
-            format!("{:.1}", flow.requests_per_second),
-            flow.success.map(percent).unwrap_or_default(),
-            flow.p50_ms.map(milliseconds).unwrap_or_default(),
-            flow.p99_ms.map(milliseconds).unwrap_or_default(),
+            flow::rate(flow.requests_per_second),
+            flow::success(&flow),
+            flow::latency(flow.p50_ms),
+            flow::latency(flow.p99_ms),
             version.verdict.clone(),
             version.subset.clone(),
             version.endpoints.to_string(),
             before.map(|weight| format!("{weight}%")).unwrap_or_default(),
-            flow.p90_ms.map(milliseconds).unwrap_or_default(),
-            format!("{:.1}", flow.errors_per_second),
+            flow::latency(flow.p90_ms),
+            flow::rate(flow.errors_per_second),
             flow.requests.to_string(),
             flow.active.to_string(),
         ],
@@ -74,41 +75,15 @@ fn item(told: &CanaryResponse, version: &CanaryVersion) -> Item {
             "weightBefore": before,
             "endpoints": version.endpoints,
             "verdict": version.verdict,
-            "flow": flow_json(&flow),
+            "flow": flow::json(&flow),
         }),
-    }
-}
-
-fn flow_json(flow: &Flow) -> Value {
-    json!({
-        "requestsPerSecond": flow.requests_per_second,
-        "errorsPerSecond": flow.errors_per_second,
-        "success": flow.success,
-        "p50Ms": flow.p50_ms,
-        "p90Ms": flow.p90_ms,
-        "p99Ms": flow.p99_ms,
-        "requests": flow.requests,
-        "dropped": flow.dropped,
-        "active": flow.active,
-    })
-}
-
-/// A share as people read it: "100%", "99.95%", never a rounded-up hundred.
-fn percent(share: f64) -> String {
-    let hundredths = (share * 10_000.0).floor() / 100.0;
-    format!("{hundredths}%")
-}
-
-fn milliseconds(ms: f64) -> String {
-    match ms {
-        0.0..10.0 => format!("{ms:.1}ms"),
-        10.0..10_000.0 => format!("{ms:.0}ms"),
-        _ => format!("{:.1}s", ms / 1000.0),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use weft_proto::admin::v1::Flow;
+
     use super::*;
 
     #[test]
@@ -145,14 +120,5 @@ mod tests {
             let told = CanaryResponse { versions: vec![version], ..CanaryResponse::default() };
             assert_eq!(print(&told, OutputArgs { output: Format::Name, no_headers: true }), Ok(exit));
         }
-    }
-
-    #[test]
-    fn numbers_have_as_many_digits_as_people_need() {
-        assert_eq!([percent(1.0), percent(0.95), percent(0.0)], ["100%", "95%", "0%"]);
-        assert_eq!(
-            [milliseconds(0.25), milliseconds(40.4), milliseconds(12_345.0)],
-            ["0.2ms", "40ms", "12.3s"]
-        );
     }
 }
