@@ -80,7 +80,8 @@ impl Decoder {
                 (Name::read(text), text.len())
             }
             at => {
-                let name = self.table.name(at).ok_or(Unreadable)?;
+                // How long a bad name was is not known any more: the field's size would be another than the peer's.
+                let name = self.table.name(at).filter(|name| *name != Name::Bad).ok_or(Unreadable)?;
                 let bytes = name.bytes();
                 (name, bytes)
             }

@@ -113,6 +113,9 @@ fn what_is_bad_keeps_its_place_in_the_table() {
     let bad = format!("bad {:?}", Name::Regular("a".parse().unwrap()));
     assert_eq!(fields, ["bad Bad", &bad, "a: b"]);
     assert_eq!(read(&mut decoder, &hex("c0 bf be")).unwrap(), ["bad Bad", &bad, "a: b"]);
+    // The second one's name is as good as any; nobody knows any more how long the first one's was.
+    assert_eq!(read(&mut decoder, &hex("7f 00 0162")).unwrap(), ["a: b"]);
+    assert_eq!(read(&mut decoder, &hex("7f 02 0162")), Err(Unreadable));
 }
 
 #[test]
