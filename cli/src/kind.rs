@@ -28,6 +28,9 @@ pub enum Kind {
     /// WorkloadGroup documents.
     #[value(aliases = ["workloadgroup", "wg"])]
     Workloadgroups,
+    /// EndpointPolicy documents.
+    #[value(aliases = ["endpointpolicy", "epp"])]
+    Endpointpolicies,
     /// HealthCheckPolicy documents.
     #[value(aliases = ["healthcheckpolicy", "hcp"])]
     Healthcheckpolicies,
@@ -114,6 +117,7 @@ impl Kind {
             Kind::Gateways => Some("Gateway"),
             Kind::Workloadentries => Some("WorkloadEntry"),
             Kind::Workloadgroups => Some("WorkloadGroup"),
+            Kind::Endpointpolicies => Some("EndpointPolicy"),
             Kind::Healthcheckpolicies => Some("HealthCheckPolicy"),
             Kind::Peerauthentications => Some("PeerAuthentication"),
             Kind::Sidecars => Some("Sidecar"),

@@ -64,15 +64,15 @@ use peers::Policies;
 use perspective::Perspectives;
 use rules::Rules;
 use scopes::{Exchanged, Scopes};
-use services::{Compiled, Services};
+use services::{Compiled, HostPolicies, Services};
 use sight::Sight;
 use tables::{Same, Source, Tables};
 
 use crate::{
     access_log::AccessLog,
     documents::{
-        self, Document, DocumentSet, DocumentSpec, Labels, LocalityLb, Verdict, by_host::ByHost,
-        delegate::Resolved, hosts::Hosts,
+        self, Document, DocumentSet, DocumentSpec, Labels, LocalityLb, Verdict, delegate::Resolved,
+        hosts::Hosts,
     },
     model::{Mesh, OutboundPolicy, ServiceKey},
     providers::Providers,
@@ -133,8 +133,8 @@ pub struct World {
     labels_asked: Arc<BTreeSet<Arc<Labels>>>,
     hosts: Arc<Hosts>,
     rules: Arc<Rules>,
-    /// Policies of health checks by host.
-    checks: Arc<ByHost<Arc<Document>>>,
+    /// Policies of endpoints and their checks.
+    checks: Arc<HostPolicies>,
     locality: Arc<LocalityLb>,
     /// What workloads take,
     peers: Arc<Policies>,
@@ -240,11 +240,12 @@ impl Compiler {
             true => previous.rules.clone(),
             false => Arc::new(Rules::new(&documents, &hosts)),
         };
-        let same_checks =
-            same_shape && same(documents.health_check_policies(), before.health_check_policies());
+        let same_checks = same_shape
+            && same(documents.health_check_policies(), before.health_check_policies())
+            && same(documents.endpoint_policies(), before.endpoint_policies());
         let checks = match same_checks {
             true => previous.checks.clone(),
-            false => Arc::new(services::checks(&documents, &hosts)),
+            false => Arc::new(HostPolicies::new(&documents, &hosts)),
         };
         let telemetry = telemetry::Settings { log: self.log.as_ref(), providers: &self.providers };
         let mesh_logs = telemetry::of_mesh(telemetry, &documents, ir::Direction::Outbound).logs;

@@ -48,6 +48,7 @@ pub mod delegate;
 mod destination_rule;
 mod duration;
 pub mod edit;
+mod endpoint_policy;
 mod export;
 mod gateway;
 pub mod gateway_api;
@@ -87,11 +88,12 @@ pub use authorization::{
 };
 pub use config_map::ConfigMap;
 pub use destination_rule::{DestinationRule, Subset};
+pub use endpoint_policy::{EndpointPolicy, PeakEwma};
 pub use gateway::{Gateway, HostNamespace, Server, ServerClass, ServerHost, ServerProtocol};
 pub use health_check::{HealthCheck, HealthCheckPolicy, Probe};
 pub use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality::LocalityLb;
-pub use outlier::OutlierDetection;
+pub use outlier::{FailurePercentage, OutlierDetection, Statistics, SuccessRate};
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use problem::{Problem, Severity};
 pub use rate_limit::{
@@ -164,6 +166,8 @@ pub enum DocumentSpec {
     Gateway(Gateway),
     /// Checks of endpoints by proxies.
     HealthCheckPolicy(HealthCheckPolicy),
+    /// How proxies choose among endpoints and judge them.
+    EndpointPolicy(EndpointPolicy),
     /// A workload that no platform registers.
     WorkloadEntry(EntryEndpoint),
     /// Whether workloads take plain text, mutual TLS, or both.
@@ -232,6 +236,7 @@ impl Document {
             | DocumentSpec::Telemetry(_)
             | DocumentSpec::ConfigMap(_)
             | DocumentSpec::HealthCheckPolicy(_)
+            | DocumentSpec::EndpointPolicy(_)
             | DocumentSpec::WorkloadEntry(_)
             | DocumentSpec::WorkloadGroup(_)
             | DocumentSpec::PeerAuthentication(_)

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     documents::{
-        self, ClientMode, Credentials, DestinationRule, HashKey, HealthCheckPolicy, LoadBalancer, LocalityLb,
-        MtlsMode, NameForm, Subset, TrafficPolicy,
+        self, ClientMode, Credentials, DestinationRule, EndpointPolicy, HashKey, HealthCheckPolicy,
+        LoadBalancer, LocalityLb, MtlsMode, NameForm, OutlierDetection, Statistics, Subset, TrafficPolicy,
     },
     model::{self, Port, Protocol, Resolution, Service},
 };
@@ -36,6 +36,10 @@ pub(crate) struct Inputs<'a> {
     pub(crate) rules: Vec<&'a DestinationRule>,
     /// How its endpoints are checked.
     pub(crate) checks: Option<&'a HealthCheckPolicy>,
+    /// How they are chosen and judged where the rules have no word for it.
+    pub(crate) endpoint_policy: Option<&'a EndpointPolicy>,
+    /// Whether it is for proxies that can balance by latency.
+    pub(crate) by_latency: bool,
     /// How load goes by locality where no rule says.
     pub(crate) locality: &'a LocalityLb,
     /// Trust domains of the mesh.
@@ -83,7 +87,8 @@ impl Inputs<'_> {
         let name: Arc<str> = cluster_name(port.number, subset_name, &service.host).into();
         let setting = policy.locality.as_ref().unwrap_or(self.locality);
         let check = self.checks.and_then(|checks| checks.of_port(port.number));
-        let arrangement = Arrangement::of(setting, policy.outlier.is_some() || check.is_some());
+        let outlier = self.outlier(policy);
+        let arrangement = Arrangement::of(setting, outlier.is_some() || check.is_some());
         let check_port = check.and_then(|check| check.port);
         let mesh = policy.tls.as_ref().filter(|tls| tls.mode == ClientMode::Mesh);
         let identities = self.identities(port, subset);
@@ -138,9 +143,13 @@ impl Inputs<'_> {
                 .unwrap_or(LoadBalancer::LeastRequest),
             locality_weighted: arrangement.weighted(),
             warmup: policy.warmup.clone().filter(|_| !service.is_pattern()),
-            outlier: policy.outlier.clone(),
+            peak_ewma: self
+                .endpoint_policy
+                .filter(|_| self.by_latency && !service.is_pattern())
+                .and_then(|policy| policy.peak_ewma),
+            outlier: outlier.clone(),
             check: check.filter(|_| !service.is_pattern()).cloned(),
-            health_percent_min: match (&policy.outlier, self.checks) {
+            health_percent_min: match (&outlier, self.checks) {
                 (Some(outlier), _) => Some(outlier.health_percent_min),
                 (None, Some(checks)) => check.map(|_| checks.health_percent_min),
                 (None, None) => None,
@@ -153,6 +162,18 @@ impl Inputs<'_> {
             pool: policy.http.clone(),
         };
         Made { cluster, endpoints: streamed, looks_at: arrangement.looks_at(service) }
+    }
+
+    /// What ejects endpoints: what the rules say, and what is judged over many requests.
+    fn outlier(&self, policy: &TrafficPolicy) -> Option<OutlierDetection> {
+        let statistics = self.endpoint_policy.map(|policy| &policy.statistics);
+        match statistics.filter(|statistics| **statistics != Statistics::default()) {
+            None => policy.outlier.clone(),
+            Some(statistics) => {
+                let counted = policy.outlier.clone().unwrap_or_else(OutlierDetection::quiet);
+                Some(OutlierDetection { statistics: statistics.clone(), ..counted })
+            }
+        }
     }
 
     /// The identities of the endpoints that take mutual TLS.

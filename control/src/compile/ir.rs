@@ -23,7 +23,7 @@ pub(crate) use tokens::*;
 use crate::{
     documents::{
         Cors, Fault, HashKey, HeaderOperations, HealthCheck, HttpPool, LoadBalancer, OutlierDetection,
-        PathMatch, RedirectPath, RetryBudget, StringMatch, TcpPool, Warmup,
+        PathMatch, PeakEwma, RedirectPath, RetryBudget, StringMatch, TcpPool, Warmup,
     },
     model::{Health, Locality},
 };
@@ -47,6 +47,8 @@ pub(crate) struct Cluster {
     /// Whether localities share load by their weights.
     pub(crate) locality_weighted: bool,
     pub(crate) warmup: Option<Warmup>,
+    /// Balances by latency in place of `balancer`, where the proxy can.
+    pub(crate) peak_ewma: Option<PeakEwma>,
     pub(crate) outlier: Option<OutlierDetection>,
     pub(crate) check: Option<HealthCheck>,
     /// Below this share of healthy endpoints all are used, percent; none is the proxies' default.
@@ -255,6 +257,7 @@ impl Cluster {
             balancer: LoadBalancer::RoundRobin,
             locality_weighted: false,
             warmup: None,
+            peak_ewma: None,
             outlier: None,
             check: None,
             health_percent_min: None,

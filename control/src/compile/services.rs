@@ -24,8 +24,8 @@ use super::{
 use crate::{
     access_log::AccessLog,
     documents::{
-        DestinationRule, Document, DocumentSet, DocumentSpec, EntryResolution, LocalityLb, by_host::ByHost,
-        hosts::Hosts,
+        DestinationRule, Document, DocumentSet, DocumentSpec, EntryResolution, LocalityLb, Located,
+        by_host::ByHost, hosts::Hosts,
     },
     model::{ExportTo, Mesh, Resolution, Service, ServiceKey},
     resource::{Asked, Kind, Resource, ResourceSet},
@@ -101,8 +101,8 @@ pub(crate) struct Compiled {
     seen_before: Views,
 }
 
-/// By who sees them and from where; none is from everywhere.
-type Views = BTreeMap<(Dialect, Option<Vantage>), Arc<Resources>>;
+/// By who sees them, whether with our own balancer, and from where; none is from everywhere.
+type Views = BTreeMap<(Dialect, bool, Option<Vantage>), Arc<Resources>>;
 
 /// The clusters of one service and their endpoints.
 #[derive(Debug, Default)]
@@ -192,15 +192,18 @@ impl Compiled {
             dialect => dialect,
         };
         let vantage = self.looks_at.as_ref().map(|labels| Vantage::of(viewer.node, labels));
-        if vantage.is_none() && dialect == Dialect::Proxy {
+        let by_latency = viewer.node.extensions.iter().any(|name| name == encode::cluster::PEAK_EWMA)
+            && dialect != Dialect::Grpc
+            && self.inputs().endpoint_policy.is_some_and(|policy| policy.peak_ewma.is_some());
+        if vantage.is_none() && dialect == Dialect::Proxy && !by_latency {
             return self.plain.clone();
         }
-        let view = (dialect, vantage);
+        let view = (dialect, by_latency, vantage);
         if let Some(found) = self.lock().get(&view) {
             return found.clone();
         }
-        let inputs = Inputs { mutual: dialect == Dialect::Mesh, ..self.inputs() };
-        let mut made = inputs.clusters(view.1.as_ref());
+        let inputs = Inputs { mutual: dialect == Dialect::Mesh, by_latency, ..self.inputs() };
+        let mut made = inputs.clusters(view.2.as_ref());
         if dialect == Dialect::Grpc {
             made = made.into_iter().filter_map(grpc::shaped).collect();
         }
@@ -222,6 +225,11 @@ impl Compiled {
                 DocumentSpec::HealthCheckPolicy(policy) => Some(policy),
                 _ => None,
             }),
+            endpoint_policy: self.rules.iter().find_map(|document| match &document.spec {
+                DocumentSpec::EndpointPolicy(policy) => Some(policy),
+                _ => None,
+            }),
+            by_latency: false,
             locality: &self.locality,
             domains: &self.domains,
             takes: &self.takes,
@@ -303,25 +311,44 @@ pub(crate) fn same_shapes(now: &Services, before: &Services) -> bool {
     now.len() == before.len() && now.values().zip(before.values()).all(same)
 }
 
-/// Policies of health checks by the host that they are for; of several the oldest.
-pub(crate) fn checks(documents: &DocumentSet, hosts: &Hosts) -> ByHost<Arc<Document>> {
-    let mut by_host = BTreeMap::new();
-    for (document, policy) in documents.health_check_policies() {
-        let host = hosts.canonical(&policy.host.text, &document.namespace);
-        by_host.entry(host).or_insert_with(|| document.clone());
-    }
-    ByHost::new(by_host)
+/// Policies of endpoints and of their checks by the host that they are for; of several the oldest.
+#[derive(Debug, Default)]
+pub(crate) struct HostPolicies {
+    checks: ByHost<Arc<Document>>,
+    endpoints: ByHost<Arc<Document>>,
 }
 
-/// What shapes the clusters of a service for a client's namespace: its rules, and the policy of its health checks.
+impl HostPolicies {
+    pub(crate) fn new(documents: &DocumentSet, hosts: &Hosts) -> Self {
+        let by_host = |policies: &mut dyn Iterator<Item = (&Arc<Document>, &Located)>| {
+            let mut found = BTreeMap::new();
+            for (document, host) in policies {
+                let host = hosts.canonical(&host.text, &document.namespace);
+                found.entry(host).or_insert_with(|| document.clone());
+            }
+            ByHost::new(found)
+        };
+        Self {
+            checks: by_host(&mut documents.health_check_policies().map(|(of, policy)| (of, &policy.host))),
+            endpoints: by_host(&mut documents.endpoint_policies().map(|(of, policy)| (of, &policy.host))),
+        }
+    }
+
+    fn of(&self, host: &str) -> impl Iterator<Item = Arc<Document>> {
+        [self.checks.of(host), self.endpoints.of(host)].into_iter().flatten().cloned()
+    }
+}
+
+/// What shapes the clusters of a service for a client's namespace: its rules, and the policies of
+/// its endpoints.
 pub(crate) fn documents(
     service: &Service,
     client: &Lens,
     rules: &Rules,
-    checks: &ByHost<Arc<Document>>,
+    policies: &HostPolicies,
 ) -> Vec<Arc<Document>> {
     let rules = rules.of(&service.host, &service.key.namespace, client);
-    rules.into_iter().chain(checks.of(&service.host).cloned()).collect()
+    rules.into_iter().chain(policies.of(&service.host)).collect()
 }
 
 /// What the documents of destination rules say.

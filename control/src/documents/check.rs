@@ -31,6 +31,10 @@ pub(super) fn problems(view: &View<'_>, documents: &DocumentSet) -> Vec<Problem>
         view.check_policy(document, &policy.host, &mut claimed, &mut problems);
     }
     let mut claimed = BTreeMap::new();
+    for (document, policy) in documents.endpoint_policies() {
+        view.check_policy(document, &policy.host, &mut claimed, &mut problems);
+    }
+    let mut claimed = BTreeMap::new();
     for (document, entry) in documents.service_entries() {
         view.check_entry(document, entry, &mut claimed, &mut problems);
     }
@@ -143,7 +147,7 @@ impl<'a> View<'a> {
         let canonical = self.canonical(&host.text, &document.namespace);
         let first = claimed.entry(canonical).or_insert_with(|| document.key());
         if *first != document.key() {
-            let message = format!("conflict: {first} checks {:?} already, and it wins", host.text);
+            let message = format!("conflict: {first} is for {:?} already, and it wins", host.text);
             problems.push(conflict(document, host, first, message, "merge the two documents"));
         }
         if !host.text.starts_with('*') && !self.known(&host.text, &document.namespace) {

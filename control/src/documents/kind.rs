@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    DocumentSpec, authorization, config_map, destination_rule, gateway, gateway_api, health_check,
-    peer_authentication,
+    DocumentSpec, authorization, config_map, destination_rule, endpoint_policy, gateway, gateway_api,
+    health_check, peer_authentication,
     problem::Report,
     rate_limit,
     reader::{At, Located, Object, nearest},
@@ -76,7 +76,7 @@ const GROUPS: [Group; 6] = [
     (WEFT, &["v1"]),
 ];
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 24] = [
     Kind::plain(ISTIO_NETWORKING, "VirtualService", |at, report| {
         virtual_service::read(at, report).map(DocumentSpec::VirtualService)
     }),
@@ -166,6 +166,9 @@ const KINDS: [Kind; 23] = [
         namespaced: true,
         read: Read::Fields(|object, report| config_map::read(object, report).map(DocumentSpec::ConfigMap)),
     },
+    Kind::plain(WEFT, "EndpointPolicy", |at, report| {
+        endpoint_policy::read(at, report).map(DocumentSpec::EndpointPolicy)
+    }),
     Kind::plain(WEFT, "HealthCheckPolicy", |at, report| {
         health_check::read(at, report).map(DocumentSpec::HealthCheckPolicy)
     }),

@@ -26,12 +26,103 @@ pub struct OutlierDetection {
     pub ejection_percent_max: u32,
     /// Below this share of healthy endpoints all are used, percent; zero is never.
     pub health_percent_min: u32,
+    /// What is judged over many requests.
+    pub statistics: Statistics,
+}
+
+/// Ejection by what many requests tell, which Istio has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Statistics {
+    /// By the share of good answers, compared with the other endpoints'.
+    pub success_rate: Option<SuccessRate>,
+    /// By the share of failures alone.
+    pub failure_percentage: Option<FailurePercentage>,
+}
+
+/// An endpoint is ejected whose success rate is so far below the average of all. Defaults are Envoy's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SuccessRate {
+    /// Standard deviations below the average, in thousandths.
+    pub deviations_milli: u32,
+    /// Endpoints that must have had enough requests, or nothing is concluded.
+    pub hosts_min: u32,
+    /// Requests of an interval that are enough.
+    pub requests_min: u32,
+}
+
+/// An endpoint is ejected of whose requests so many fail. Defaults are Envoy's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FailurePercentage {
+    /// Share of failures, percent.
+    pub threshold: u32,
+    /// Endpoints that must have had enough requests, or nothing is concluded.
+    pub hosts_min: u32,
+    /// Requests of an interval that are enough.
+    pub requests_min: u32,
+}
+
+impl OutlierDetection {
+    /// With nothing that ejects.
+    pub fn quiet() -> Self {
+        Self {
+            consecutive_5xx: 0,
+            consecutive_gateway: 0,
+            consecutive_local: 0,
+            split_local: false,
+            interval: INTERVAL,
+            ejection_base: EJECTION_BASE,
+            ejection_percent_max: EJECTION_PERCENT_MAX,
+            health_percent_min: 0,
+            statistics: Statistics::default(),
+        }
+    }
+}
+
+impl Statistics {
+    /// Reads `outlierDetection` of an `EndpointPolicy`.
+    pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<Self> {
+        let mut object = at.object(report)?;
+        let success_rate = object.field("successRate", report).and_then(|at| {
+            let mut object = at.object(report)?;
+            let deviations = object.field("deviations", report).and_then(|at| at.percent_milli(report));
+            let (hosts_min, requests_min) = least(&mut object, RATE_REQUESTS_MIN, report);
+            object.finish(report);
+            Some(SuccessRate {
+                deviations_milli: deviations.unwrap_or(DEVIATIONS_MILLI),
+                hosts_min,
+                requests_min,
+            })
+        });
+        let failure_percentage = object.field("failurePercentage", report).and_then(|at| {
+            let mut object = at.object(report)?;
+            let threshold = object.field("threshold", report).and_then(|at| at.integer(report, 1, 100));
+            let (hosts_min, requests_min) = least(&mut object, PERCENTAGE_REQUESTS_MIN, report);
+            object.finish(report);
+            Some(FailurePercentage { threshold: threshold.unwrap_or(THRESHOLD), hosts_min, requests_min })
+        });
+        object.finish(report);
+        Some(Self { success_rate, failure_percentage })
+    }
+}
+
+/// How many endpoints and requests it takes.
+fn least(object: &mut Object<'_>, requests: u32, report: &mut Report) -> (u32, u32) {
+    let mut count = |name, usual, report: &mut Report| {
+        let found = object.field(name, report).and_then(|at| at.integer(report, 1, i32::MAX as u32));
+        found.unwrap_or(usual)
+    };
+    (count("minHosts", HOSTS_MIN, report), count("minRequests", requests, report))
 }
 
 const CONSECUTIVE: u32 = 5;
 const INTERVAL: Duration = Duration::from_secs(10);
 const EJECTION_BASE: Duration = Duration::from_secs(30);
 const EJECTION_PERCENT_MAX: u32 = 10;
+const DEVIATIONS_MILLI: u32 = 1900;
+const THRESHOLD: u32 = 85;
+const HOSTS_MIN: u32 = 5;
+const RATE_REQUESTS_MIN: u32 = 100;
+const PERCENTAGE_REQUESTS_MIN: u32 = 50;
 
 pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<OutlierDetection> {
     let mut object = at.object(report)?;
@@ -63,6 +154,7 @@ pub(super) fn read(at: &At<'_>, report: &mut Report) -> Option<OutlierDetection>
         ejection_percent_max: percent(&mut object, "maxEjectionPercent", report)
             .unwrap_or(EJECTION_PERCENT_MAX),
         health_percent_min: percent(&mut object, "minHealthPercent", report).unwrap_or(0),
+        statistics: Statistics::default(),
     };
     object.finish(report);
     Some(found)

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EntryEndpoint, Gateway,
-    HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, RateLimitPolicy, RequestAuthentication, Secret,
-    ServiceEntry, Sidecar, Telemetry, VirtualService, WorkloadGroup, config_map,
+    AuthorizationPolicy, ConfigMap, DestinationRule, Document, DocumentSpec, EndpointPolicy, EntryEndpoint,
+    Gateway, HealthCheckPolicy, PeerAuthentication, ROOT_NAMESPACE, RateLimitPolicy, RequestAuthentication,
+    Secret, ServiceEntry, Sidecar, Telemetry, VirtualService, WorkloadGroup, config_map,
     gateway_api::{EdgeGateway, ReferenceGrant, Route},
     key, secret,
 };
@@ -96,6 +96,14 @@ impl DocumentSet {
     pub fn rate_limit_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &RateLimitPolicy)> {
         self.by_age.values().filter_map(|document| match &document.spec {
             DocumentSpec::RateLimitPolicy(spec) => Some((document, spec)),
+            _ => None,
+        })
+    }
+
+    /// Policies of endpoints, the oldest first.
+    pub fn endpoint_policies(&self) -> impl Iterator<Item = (&Arc<Document>, &EndpointPolicy)> {
+        self.by_age.values().filter_map(|document| match &document.spec {
+            DocumentSpec::EndpointPolicy(spec) => Some((document, spec)),
             _ => None,
         })
     }

@@ -39,7 +39,7 @@ fn what_is_no_document_is_refused() {
         "f.yaml:2:7: error: kind: kind v1 Service is not supported (networking.istio.io/v1 VirtualService, \
          DestinationRule, ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway; security.istio.io/v1 \
          PeerAuthentication, RequestAuthentication, AuthorizationPolicy; telemetry.istio.io/v1 Telemetry; gateway.networking.k8s.io/v1 GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant; v1 Namespace, Secret, ConfigMap; weft.dev/v1 \
-         HealthCheckPolicy, RateLimitPolicy are)",
+         EndpointPolicy, HealthCheckPolicy, RateLimitPolicy are)",
     );
     check_text(
         "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: a}",

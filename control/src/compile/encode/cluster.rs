@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
+use weft_proto::extension::v1::PeakEwma as RawPeakEwma;
 use weft_proto::xds::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster as Encoded, OutlierDetection as EncodedOutlier,
+                CircuitBreakers, Cluster as Encoded, LoadBalancingPolicy, OutlierDetection as EncodedOutlier,
                 UpstreamConnectionOptions,
                 circuit_breakers::{Thresholds, thresholds::RetryBudget},
                 cluster::{
@@ -15,11 +16,12 @@ use weft_proto::xds::{
                     SlowStartConfig, TransportSocketMatch,
                     common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
                 },
+                load_balancing_policy::Policy,
             },
             core::v3::{
                 BindConfig, HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions,
                 HttpProtocolOptions as Common, Locality, Metadata, RuntimeDouble, SocketAddress,
-                TcpKeepalive, socket_address::PortSpecifier,
+                TcpKeepalive, TypedExtensionConfig, socket_address::PortSpecifier,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as Host, LbEndpoint, LocalityLbEndpoints,
@@ -41,7 +43,7 @@ use weft_proto::xds::{
 use super::{address, ads, any, check, duration, list_value, number, object, text_value, tls};
 use crate::{
     compile::ir::{ClientTls, Cluster, Discovery, Endpoint, Endpoints, HttpVersion, ServiceName},
-    documents::{HashTable, LoadBalancer, OutlierDetection, Warmup},
+    documents::{HashTable, LoadBalancer, OutlierDetection, PeakEwma, Warmup},
     model::Health,
 };
 
@@ -53,6 +55,8 @@ const PENDING_MAX: u32 = 1024;
 /// Retries may add this share to what is in flight, and may always be this many.
 const RETRY_BUDGET_PERCENT: f64 = 20.0;
 const RETRY_CONCURRENCY_MIN: u32 = 3;
+/// What proxies name that can balance by latency.
+pub(crate) const PEAK_EWMA: &str = "weft.extension.v1.PeakEwma";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// What endpoints that take mutual TLS are labelled with; Istio's.
@@ -74,6 +78,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> Encoded {
         .into(),
         upstream_bind_config: cluster.source.map(bind_config),
         lb_config: lb_config(cluster),
+        load_balancing_policy: cluster.peak_ewma.map(peak_ewma),
         common_lb_config: common_lb(cluster),
         health_checks: cluster.check.iter().map(|of| check::health_check(of, cluster)).collect(),
         // The registry knows what is gone.
@@ -169,6 +174,15 @@ fn lb_config(cluster: &Cluster) -> Option<LbConfig> {
     }
 }
 
+/// A balancer of ours, which has the last word over the one named beside it.
+fn peak_ewma(of: PeakEwma) -> LoadBalancingPolicy {
+    let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let config = RawPeakEwma { decay_ms: ms(of.half_life), initial_ms: ms(of.initial) };
+    let config =
+        TypedExtensionConfig { name: PEAK_EWMA.to_owned(), typed_config: Some(any(PEAK_EWMA, &config)) };
+    LoadBalancingPolicy { policies: vec![Policy { typed_extension_config: Some(config) }] }
+}
+
 fn slow_start(warmup: &Warmup) -> SlowStartConfig {
     SlowStartConfig {
         slow_start_window: duration(warmup.duration),
@@ -198,6 +212,8 @@ fn outlier_detection(outlier: &OutlierDetection) -> EncodedOutlier {
     // Envoy has a count and whether it is enforced; zero is off in Istio's words.
     let all_or_nothing = |count: u32| number(if count == 0 { 0 } else { 100 });
     let counted = |count: u32| number(count.max(1));
+    let (rate, share) = (&outlier.statistics.success_rate, &outlier.statistics.failure_percentage);
+    let (rate, share) = (rate.as_ref(), share.as_ref());
     EncodedOutlier {
         consecutive_5xx: counted(outlier.consecutive_5xx),
         enforcing_consecutive_5xx: all_or_nothing(outlier.consecutive_5xx),
@@ -207,7 +223,14 @@ fn outlier_detection(outlier: &OutlierDetection) -> EncodedOutlier {
         consecutive_local_origin_failure: counted(outlier.consecutive_local).filter(|_| outlier.split_local),
         enforcing_consecutive_local_origin_failure: all_or_nothing(outlier.consecutive_local)
             .filter(|_| outlier.split_local),
-        enforcing_success_rate: number(0),
+        enforcing_success_rate: all_or_nothing(u32::from(rate.is_some())),
+        success_rate_stdev_factor: rate.and_then(|rate| number(rate.deviations_milli)),
+        success_rate_minimum_hosts: rate.and_then(|rate| number(rate.hosts_min)),
+        success_rate_request_volume: rate.and_then(|rate| number(rate.requests_min)),
+        enforcing_failure_percentage: share.and_then(|_| number(100)),
+        failure_percentage_threshold: share.and_then(|share| number(share.threshold)),
+        failure_percentage_minimum_hosts: share.and_then(|share| number(share.hosts_min)),
+        failure_percentage_request_volume: share.and_then(|share| number(share.requests_min)),
         interval: duration(outlier.interval),
         base_ejection_time: duration(outlier.ejection_base),
         max_ejection_percent: number(outlier.ejection_percent_max),

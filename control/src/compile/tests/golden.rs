@@ -66,6 +66,9 @@ struct NodeInput {
     #[serde(default)]
     workload: String,
     outbound_http: Option<String>,
+    /// What only some proxies can do.
+    #[serde(default)]
+    extensions: Vec<String>,
     outbound_capture: Option<String>,
     inbound_capture: Option<String>,
     /// Whether captured traffic that no service claims is refused.
@@ -181,7 +184,12 @@ fn node(input: &NodeInput) -> NodeMetadata {
         on_demand: input.on_demand,
         outbound_capture: input.outbound_capture.as_ref().map(|bind| bind.parse().unwrap()),
         inbound_capture: input.inbound_capture.as_ref().map(|bind| bind.parse().unwrap()),
-        extensions: input.dns.then(|| HOST_NAMES.to_owned()).into_iter().collect(),
+        extensions: input
+            .extensions
+            .iter()
+            .cloned()
+            .chain(input.dns.then(|| HOST_NAMES.to_owned()))
+            .collect(),
         gateway_bind: input.bind.as_ref().map(|bind| bind.parse().unwrap()),
         gateway_ports: input.ports.clone(),
         locality: place(&input.locality),

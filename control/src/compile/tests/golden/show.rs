@@ -6,7 +6,7 @@
 use std::{fmt::Debug, iter::Peekable, str::Chars};
 
 use prost::Message;
-use weft_proto::extension::v1::HostNames;
+use weft_proto::extension::v1::{HostNames, PeakEwma};
 use weft_proto::xds::envoy::{
     config::{
         cluster::v3::Cluster,
@@ -162,6 +162,7 @@ fn unpacked(type_url: &str, bytes: &[u8]) -> String {
     }
     match type_url.rsplit('.').next().unwrap() {
         "HttpConnectionManager" => text::<HttpConnectionManager>(bytes),
+        "PeakEwma" => text::<PeakEwma>(bytes),
         "TcpProxy" => text::<TcpProxy>(bytes),
         "UuidRequestIdConfig" => text::<UuidRequestIdConfig>(bytes),
         "FileAccessLog" => text::<FileAccessLog>(bytes),
