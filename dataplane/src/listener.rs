@@ -35,6 +35,7 @@ use serve::serve;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What connections of one filter chain need; a changed chain gets a new one and the old one drains.
+#[derive(Clone)]
 pub struct Serving {
     /// The worker.
     pub worker: Rc<Worker>,
@@ -276,24 +277,7 @@ impl Serving {
 
     /// The same for one connection.
     fn of(&self, ends: Ends) -> Self {
-        let Self { worker, chain, direction, inline, idle_filters, logging, tracer, drain, .. } = self;
-        let (worker, chain, inline) = (worker.clone(), chain.clone(), inline.clone());
-        let (direction, idle_filters) = (*direction, *idle_filters);
-        let (logging, tracer, drain) = (logging.clone(), tracer.clone(), drain.clone());
-        let (secured, asked_for) = (None, None);
-        Self {
-            worker,
-            chain,
-            direction,
-            inline,
-            ends,
-            secured,
-            asked_for,
-            idle_filters,
-            logging,
-            tracer,
-            drain,
-        }
+        Self { ends, ..self.clone() }
     }
 }
 

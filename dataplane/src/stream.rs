@@ -146,7 +146,7 @@ impl Stream {
     }
 }
 
-/// All of some short pieces in one; none if they are too long for it.
+/// All of some short pieces in one.
 fn gather<'a>(pieces: &[io::IoSlice<'_>], into: &'a mut [u8; GATHERED_BYTES]) -> Option<&'a [u8]> {
     let mut size = 0;
     for piece in pieces {
@@ -199,7 +199,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [_, _, ..] = bufs
+        if bufs.len() > 1
+            && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= GATHERED_BYTES
             && let Some(gathered) = gather(bufs, &mut [0; GATHERED_BYTES])
         {
             return self.poll_write(cx, gathered);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{problem::Report, reader::At};
+use super::{problem::Report, reader::At, target};
 
 /// What some workloads take.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +29,7 @@ pub enum MtlsMode {
 
 pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<PeerAuthentication> {
     let mut object = spec.object(report)?;
-    let selector = object.field("selector", report).and_then(|at| {
-        let mut object = at.object(report)?;
-        let labels = object.field("matchLabels", report).map(|at| at.labels(report)).unwrap_or_default();
-        object.finish(report);
-        (!labels.is_empty()).then_some(labels)
-    });
+    let selector = object.field("selector", report).and_then(|at| target::selector(&at, report));
     let mode = object.field("mtls", report).and_then(|at| mtls(&at, report)).flatten();
     let mut ports = BTreeMap::new();
     if let Some(at) = object.field("portLevelMtls", report) {

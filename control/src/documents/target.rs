@@ -89,7 +89,7 @@ pub(super) fn scope(object: &mut Object<'_>, report: &mut Report) -> Scope {
 }
 
 /// `matchLabels`; without any it selects every workload, as in Istio.
-fn selector(at: &At<'_>, report: &mut Report) -> Option<BTreeMap<Arc<str>, Arc<str>>> {
+pub(super) fn selector(at: &At<'_>, report: &mut Report) -> Option<BTreeMap<Arc<str>, Arc<str>>> {
     let mut object = at.object(report)?;
     let labels = object.field("matchLabels", report).map(|at| at.labels(report)).unwrap_or_default();
     object.finish(report);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     problem::Report,
     reader::{At, Located, nearest},
+    target,
 };
 
 /// Most tags of a document, and bytes of each of their texts.
@@ -88,12 +89,7 @@ impl Telemetry {
 
 pub(super) fn read(spec: &At<'_>, report: &mut Report) -> Option<Telemetry> {
     let mut object = spec.object(report)?;
-    let selector = object.field("selector", report).and_then(|at| {
-        let mut object = at.object(report)?;
-        let labels = object.field("matchLabels", report).map(|at| at.labels(report)).unwrap_or_default();
-        object.finish(report);
-        (!labels.is_empty()).then_some(labels)
-    });
+    let selector = object.field("selector", report).and_then(|at| target::selector(&at, report));
     let items = object.list("accessLogging", report);
     let access_logging = items.iter().filter_map(|at| access_logging(at, report)).collect();
     let items = object.list("tracing", report);

@@ -72,7 +72,7 @@ impl Book {
         }
     }
 
-    /// What is asked for now.
+    /// The addresses that are due, each with the time that a fetch may take.
     pub fn due(&self, now: SystemTime) -> Vec<(Arc<str>, Duration)> {
         let due = self.entries.iter().filter(|(_, entry)| entry.due <= now);
         due.map(|(url, entry)| (url.clone(), entry.timeout)).collect()
